@@ -1,0 +1,1 @@
+//! The agent: stands beside the data and does what the controller asks.

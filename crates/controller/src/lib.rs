@@ -1,0 +1,1 @@
+//! The controller: journals, decides, commands agents, answers operators.

@@ -1,0 +1,1 @@
+//! Who may write: reigns, epochs, grants. Pure: no I/O, no clock, no randomness, no async.

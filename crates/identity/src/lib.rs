@@ -1,0 +1,1 @@
+//! Who is who: CA, CSR, certificates, reloadable TLS, roles, join tokens, signed receipts.

@@ -1,0 +1,1 @@
+//! The backup store: frames, packs, maps, points, keys. Knows object stores; no gRPC, no database.

@@ -1,0 +1,1 @@
+//! What makes a process: configuration, telemetry, task gates, shutdown.

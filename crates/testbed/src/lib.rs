@@ -1,0 +1,1 @@
+//! Real two-site worlds on one machine, for tests, demo and benches.

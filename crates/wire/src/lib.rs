@@ -1,0 +1,1 @@
+//! The generated gRPC interface, and its conversions to our types.
