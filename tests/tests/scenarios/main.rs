@@ -1,0 +1,1 @@
+//! Scenarios on real servers: PostgreSQL, object stores, controllers and agents as processes of their own. One module a subject.
