@@ -1,1 +1,3 @@
 //! The controller: journals, decides, commands agents, answers operators.
+
+pub mod agents;

@@ -1,0 +1,5 @@
+//! The agents: their sessions, what is sent to them, what they saw, what is assigned to them.
+//!
+//! It decides nothing about operations: it carries commands out and news in.
+
+pub mod courier;
