@@ -20,3 +20,6 @@ pub mod proto {
 
 /// The descriptors of everything that is served, for reflection and for what walks all rpcs.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
+
+/// The version of the agents' link that this build speaks. A controller serves the minor version before it too; an agent sends it in its Hello.
+pub const LINK_PROTOCOL: proto::agent::v1::ProtocolVersion = proto::agent::v1::ProtocolVersion { major: 1, minor: 0 };

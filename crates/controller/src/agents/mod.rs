@@ -3,3 +3,5 @@
 //! It decides nothing about operations: it carries commands out and news in.
 
 pub mod courier;
+pub mod hello;
+pub mod observations;

@@ -1,0 +1,141 @@
+//! What agents saw last of each instance, in memory: after a start it is empty until they connect.
+//!
+//! What always holds: a look at the role only keeps what the last full look found; nothing is kept of an instance that is not declared;
+//! ages are counted by this process's own clock from the arrival, never by an agent's.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use muster_common::name::{InstanceName, Name};
+use muster_wire::proto::agent::v1::ObservationReport;
+use muster_wire::proto::v1::{KeptDirectory, Observation};
+use tokio::sync::watch;
+
+/// What is known of one instance.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Seen {
+    /// The newest look; its conditions and details are those of the last full one.
+    pub observation: Observation,
+    /// Directories that restores keep aside there, as of the last full look.
+    pub kept: Vec<KeptDirectory>,
+    /// The agent that told it.
+    pub agent: Name,
+    /// When it arrived here.
+    pub arrived: Instant,
+}
+
+impl Seen {
+    /// How old it is.
+    #[must_use]
+    pub fn age(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.arrived)
+    }
+}
+
+/// The last observation of every declared instance. Clones are the same registry.
+#[derive(Clone, Debug)]
+pub struct Observations {
+    shared: Arc<Mutex<BTreeMap<InstanceName, Seen>>>,
+    changes: watch::Sender<u64>,
+}
+
+impl Default for Observations {
+    fn default() -> Self {
+        Self { shared: Arc::default(), changes: watch::Sender::new(0) }
+    }
+}
+
+impl Observations {
+    /// Takes an agent's report in. `instance` was checked to be the agent's own.
+    pub fn record(&self, instance: InstanceName, agent: &Name, report: ObservationReport, now: Instant) {
+        let Some(mut observation) = report.observation else { return };
+        let mut seen = self.lock();
+        let last = seen.get(&instance);
+        let mut kept = report.kept;
+        if !observation.full
+            && let Some(last) = last
+        {
+            observation.conditions.clone_from(&last.observation.conditions);
+            observation.details.clone_from(&last.observation.details);
+            observation.data_bytes = observation.data_bytes.or(last.observation.data_bytes);
+            kept.clone_from(&last.kept);
+            if observation.version.is_empty() {
+                observation.version.clone_from(&last.observation.version);
+            }
+        }
+        seen.insert(instance, Seen { observation, kept, agent: agent.clone(), arrived: now });
+        drop(seen);
+        self.changes.send_modify(|number| *number += 1);
+    }
+
+    /// What was seen last of an instance. `None`: nothing since this process started.
+    #[must_use]
+    pub fn of(&self, instance: &InstanceName) -> Option<Seen> {
+        self.lock().get(instance).cloned()
+    }
+
+    /// Forgets what is no longer declared.
+    pub fn keep_only(&self, declared: &BTreeSet<InstanceName>) {
+        self.lock().retain(|instance, _| declared.contains(instance));
+        self.changes.send_modify(|number| *number += 1);
+    }
+
+    /// Changes its value with each report.
+    #[must_use]
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<InstanceName, Seen>> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use muster_wire::proto::v1::{Condition, InstanceRole};
+
+    use super::*;
+
+    fn instance() -> InstanceName {
+        "orders-db/istanbul".parse().unwrap()
+    }
+
+    fn report(full: bool, role: InstanceRole) -> ObservationReport {
+        let mut observation = Observation { role: role.into(), full, ..Observation::default() };
+        let mut kept = Vec::new();
+        if full {
+            observation.version = "15.14".into();
+            observation.data_bytes = Some(7);
+            observation.conditions = vec![Condition { name: "ServerReachable".into(), ok: true, ..Condition::default() }];
+            observation.details = [("port".to_owned(), "5432".to_owned())].into();
+            kept = vec![KeptDirectory { path: "/srv/pg.old".into(), bytes: 9, until: None }];
+        }
+        ObservationReport { component: "orders-db".into(), instance: "istanbul".into(), observation: Some(observation), kept }
+    }
+
+    #[test]
+    fn a_look_at_the_role_only_keeps_what_the_last_full_look_found() {
+        let observations = Observations::default();
+        let agent = "istanbul-db1".parse().unwrap();
+        let start = Instant::now();
+        observations.record(instance(), &agent, report(true, InstanceRole::ReadWrite), start);
+        observations.record(instance(), &agent, report(false, InstanceRole::Down), start + Duration::from_secs(1));
+        let seen = observations.of(&instance()).unwrap();
+        assert_eq!(seen.observation.role(), InstanceRole::Down);
+        assert_eq!(seen.observation.conditions.len(), 1);
+        assert_eq!((seen.observation.version.as_str(), seen.observation.data_bytes, seen.kept.len()), ("15.14", Some(7), 1));
+        assert_eq!(seen.age(start + Duration::from_secs(3)), Duration::from_secs(2));
+    }
+
+    #[test]
+    fn what_is_no_longer_declared_is_forgotten() {
+        let observations = Observations::default();
+        observations.record(instance(), &"a".parse().unwrap(), report(true, InstanceRole::Standby), Instant::now());
+        let changes = observations.changes();
+        observations.keep_only(&BTreeSet::new());
+        assert_eq!(observations.of(&instance()), None);
+        assert!(changes.has_changed().unwrap());
+    }
+}
