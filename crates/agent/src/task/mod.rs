@@ -1,0 +1,13 @@
+//! What an agent makes of commands: taken on once, run in order, told until acknowledged, never run again.
+//!
+//! ```text
+//! command --admit--> taken on (durable) --schedule--> running --verb--> ended (durable) --acknowledged--> buried (30 days)
+//!            \--> refused: nothing was done               \-- killed: run again with its note
+//! ```
+
+pub mod admit;
+pub mod command;
+pub mod inbox;
+pub mod schedule;
+pub mod stall;
+pub mod tombstones;
