@@ -4,6 +4,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 MAKEFLAGS += --no-print-directory
+export RUST_BACKTRACE := 0
 .DEFAULT_GOAL := help
 .PHONY: help setup build demo test quick real soak lint bench fmt audit clean
 

@@ -1,1 +1,18 @@
-//! Real two-site worlds on one machine, for tests, demo and benches.
+//! Real two-site worlds on one machine, for tests, demo and benches: PostgreSQL servers, an object store with faults, and
+//! the controller, agents and `muster` as processes of their own.
+//!
+//! A [`world::World`] owns a folder under `/tmp`, short enough for Unix sockets, and everything that runs in it. When it is
+//! dropped, also by a panic, everything in it is killed and the folder removed; when this process is killed, a watching
+//! shell does the same. Nothing here has a fixed port, so that worlds stand beside each other.
+//!
+//! Knows the programs by their command lines and configuration files only, as an operator does.
+
+pub mod account;
+pub mod eventually;
+pub mod janitor;
+pub mod port;
+pub mod postgres;
+pub mod process;
+pub mod s3;
+pub mod scenario;
+pub mod world;

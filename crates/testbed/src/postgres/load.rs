@@ -1,0 +1,77 @@
+//! Load by clients that are not ours: Debian's pgbench.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use rustix::process::Signal;
+
+use super::server::Postgres;
+use super::template::PROGRAMS;
+use crate::account::RunAs;
+use crate::process::Process;
+use crate::world::World;
+
+const LONG_ENOUGH: Duration = Duration::from_secs(600);
+
+/// Fills `database`, which is made where it is not there, with pgbench's tables. A scale of 64 is about 1 GB.
+///
+/// # Errors
+/// What pgbench says.
+pub async fn fill(world: &World, server: &Postgres, database: &str, scale: u32) -> Result<()> {
+    let there = server.rows("postgres", &format!("select 1 from pg_database where datname = '{database}'")).await?;
+    if there.is_empty() {
+        server.execute("postgres", &format!("create database \"{database}\"")).await?;
+    }
+    let arguments = connection(server, database);
+    let mut arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
+    let scale = scale.to_string();
+    arguments.splice(0..0, ["-i", "-q", "-s", scale.as_str()]);
+    world.run(RunAs::Postgres, &format!("{PROGRAMS}/pgbench"), &arguments, LONG_ENOUGH).await?.success().context("fill with pgbench")?;
+    Ok(())
+}
+
+/// Clients that write until they are stopped.
+#[derive(Debug)]
+pub struct Load {
+    process: Process,
+}
+
+impl Load {
+    /// Starts `clients` of pgbench against `database`.
+    ///
+    /// # Errors
+    /// Where pgbench cannot be started.
+    pub fn start(world: &World, server: &Postgres, database: &str, clients: u32) -> Result<Self> {
+        let connection = connection(server, database);
+        let clients = clients.to_string();
+        let mut arguments = vec!["-n", "-c", clients.as_str(), "-T", "3600"];
+        arguments.extend(connection.iter().map(String::as_str));
+        let process = world.start(&format!("pgbench-{}", server.name()), RunAs::Postgres, format!("{PROGRAMS}/pgbench"), &arguments)?;
+        Ok(Self { process })
+    }
+
+    /// Still writing: pgbench ends when its server does.
+    ///
+    /// # Errors
+    /// Where the kernel does not know the process.
+    pub fn runs(&self) -> Result<bool> {
+        Ok(self.process.status()?.is_none())
+    }
+
+    /// Ends it and waits until its sessions are gone.
+    ///
+    /// # Errors
+    /// Where it does not end, or the server cannot be asked.
+    pub async fn stop(self, server: &Postgres) -> Result<()> {
+        self.process.signal(Signal::INT)?;
+        self.process.ended(Duration::from_secs(30)).await?;
+        crate::eventually::until("pgbench's sessions to end", Duration::from_secs(30), async || {
+            Ok(server.value("postgres", "select count(*) from pg_stat_activity where application_name = 'pgbench'").await? == "0")
+        })
+        .await
+    }
+}
+
+fn connection(server: &Postgres, database: &str) -> [String; 7] {
+    ["-h", &server.sockets().display().to_string(), "-p", &server.port().to_string(), "-U", "postgres", database].map(str::to_owned)
+}
