@@ -2,6 +2,14 @@
 //!
 //! Protobuf is known at the edges only: whoever receives a message turns it into a type of ours once, here.
 
+pub mod convert;
+pub mod descriptor;
+pub mod json;
+pub mod nearest;
+pub mod page;
+pub mod status;
+pub mod yaml;
+
 /// Generated from `proto/`: `proto::v1` is what operators and automation call, `proto::agent::v1` the agents' link.
 #[allow(clippy::all, clippy::pedantic, clippy::unwrap_used, clippy::too_many_lines, missing_docs, rustdoc::all)]
 pub mod proto {
