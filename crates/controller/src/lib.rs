@@ -1,3 +1,4 @@
 //! The controller: journals, decides, commands agents, answers operators.
 
 pub mod agents;
+pub mod inventory;

@@ -1,0 +1,130 @@
+//! What an agent has to know: computed from what is declared, never edited.
+//!
+//! It is pure. What always holds: the same declarations, epochs and revocations give the same bytes, so that the digest tells whether an
+//! agent's assignment has changed; an assignment holds its own agent's instances only.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use muster_common::name::Name;
+use muster_failover::reign::ShardRecord;
+use muster_wire::proto::agent::v1::{AssignedInstance, AssignedRepository, Assignment};
+use muster_wire::proto::v1::InstanceSpec;
+use muster_wire::proto::v1::resource::Spec;
+use prost::Message;
+use sha2::{Digest, Sha256};
+
+use crate::inventory::{Declared, Kind};
+
+/// The most revoked serial numbers that travel with an assignment; the newest.
+pub const MOST_REVOKED: usize = 10_000;
+
+/// The agent's assignment without its revision and term, which whoever stores it gives it.
+#[must_use]
+pub fn compute(agent: &Name, declared: &Declared, shards: &BTreeMap<Name, ShardRecord>, revoked: &[String]) -> Assignment {
+    let mut repositories = BTreeSet::new();
+    let mut instances = Vec::new();
+    for instance in declared.instances().filter(|instance| instance.agent == *agent) {
+        let shard = shards.get(&instance.name.component);
+        repositories.insert(instance.component.repository.as_str());
+        instances.push(AssignedInstance {
+            component: instance.name.component.to_string(),
+            component_id: instance.component_id.to_owned(),
+            instance: instance.name.instance.to_string(),
+            epoch: shard.map_or(0, |record| record.reign.epoch.0),
+            reign_id: shard.map(|record| record.reign.id.to_string()).unwrap_or_default(),
+            superseded: shard.is_some_and(|record| record.superseded.contains(&instance.name.instance)),
+            repository: instance.component.repository.clone(),
+            spec: Some(InstanceSpec { name: instance.name.instance.to_string(), ..instance.spec.clone() }),
+        });
+    }
+    let repositories = declared.iter().filter(|(kind, name, _)| *kind == Kind::Repository && repositories.contains(name.as_str()));
+    Assignment {
+        revision: 0,
+        term: 0,
+        instances,
+        repositories: repositories
+            .filter_map(|(_, name, resource)| match &resource.spec {
+                Some(Spec::Repository(spec)) => Some(AssignedRepository { name: name.to_string(), spec: Some(spec.clone()) }),
+                Some(Spec::Site(_) | Spec::Component(_)) | None => None,
+            })
+            .collect(),
+        revoked_serials: revoked.iter().take(MOST_REVOKED).cloned().collect(),
+    }
+}
+
+/// Tells one content from another: SHA-256 of the message without revision and term, in hexadecimal digits.
+#[must_use]
+pub fn digest(assignment: &Assignment) -> String {
+    let content = Assignment { revision: 0, term: 0, ..assignment.clone() };
+    hex::encode(Sha256::digest(content.encode_to_vec()))
+}
+
+/// The agents that anything is assigned to.
+#[must_use]
+pub fn assigned_agents(declared: &Declared) -> BTreeSet<Name> {
+    declared.instances().map(|instance| instance.agent).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use muster_common::id::ReignId;
+    use muster_wire::proto::v1::instance_spec::Engine;
+    use muster_wire::proto::v1::{ComponentSpec, FilesSpec, RepositorySpec, Resource};
+
+    use super::*;
+
+    fn declared() -> Declared {
+        let instance = |site: &str, agent: &str| InstanceSpec {
+            site: site.into(),
+            agent: agent.into(),
+            engine: Some(Engine::Files(FilesSpec { path: "/srv".into() })),
+            ..InstanceSpec::default()
+        };
+        let component = ComponentSpec {
+            repository: "primary".into(),
+            instances: vec![instance("istanbul", "i1"), instance("ankara", "a1")],
+            ..ComponentSpec::default()
+        };
+        let mut declared = Declared::default();
+        for (name, spec) in [
+            ("primary", Spec::Repository(RepositorySpec::default())),
+            ("unused", Spec::Repository(RepositorySpec::default())),
+            ("docs", Spec::Component(component)),
+        ] {
+            declared.insert(Resource { name: name.into(), id: "ab".repeat(16), spec: Some(spec), ..Resource::default() }).unwrap();
+        }
+        declared
+    }
+
+    fn agent(name: &str) -> Name {
+        name.parse().unwrap()
+    }
+
+    #[test]
+    fn an_agent_is_assigned_its_own_instances_and_their_repositories_only() {
+        let assignment = compute(&agent("i1"), &declared(), &BTreeMap::new(), &["01".into()]);
+        assert_eq!(assignment.instances.len(), 1);
+        assert_eq!((assignment.instances[0].instance.as_str(), assignment.instances[0].epoch), ("istanbul", 0));
+        assert_eq!(assignment.instances[0].spec.as_ref().unwrap().name, "istanbul");
+        assert_eq!(assignment.repositories.iter().map(|r| r.name.as_str()).collect::<Vec<_>>(), ["primary"]);
+        assert_eq!(assignment.revoked_serials, ["01"]);
+        assert!(compute(&agent("x"), &declared(), &BTreeMap::new(), &[]).instances.is_empty());
+        assert_eq!(assigned_agents(&declared()), BTreeSet::from([agent("i1"), agent("a1")]));
+    }
+
+    #[test]
+    fn the_digest_changes_with_epochs_and_superseded_marks_and_not_with_the_revision() {
+        let declared = declared();
+        let first = ShardRecord::first(agent("istanbul"), ReignId::from_bytes([1; 16]));
+        let others = [agent("ankara")];
+        let second = first.restored_in_place(&agent("istanbul"), first.reign.epoch, &others, ReignId::from_bytes([2; 16])).unwrap();
+        let of = |record: Option<ShardRecord>| {
+            let shards = record.map(|record| (agent("docs"), record)).into_iter().collect();
+            compute(&agent("a1"), &declared, &shards, &[])
+        };
+        assert!(of(Some(second.clone())).instances[0].superseded);
+        let digests: BTreeSet<String> = [of(None), of(Some(first)), of(Some(second.clone()))].iter().map(digest).collect();
+        assert_eq!(digests.len(), 3);
+        assert_eq!(digest(&Assignment { revision: 9, term: 3, ..of(Some(second.clone())) }), digest(&of(Some(second))));
+    }
+}
