@@ -1,8 +1,8 @@
 //! Configuration: one YAML file, and environment variables over it, read into one typed value before anything is opened.
 //!
-//! A variable names a field by its path: with the prefix `MUSTER_AGENT__`, `MUSTER_AGENT__DATA_DIRECTORY=/srv` is the field
-//! `dataDirectory` and `MUSTER_AGENT__LIMITS__TASKS=2` is `limits: {tasks: 2}`; a value is read as YAML. Keys are camelCase, as in
-//! resources. Types should `deny_unknown_fields`, so that a wrong key is told with file, line, column and what was expected.
+//! A variable names a field by its path: with the prefix `MUSTER_AGENT__`, `MUSTER_AGENT__STATE_DIRECTORY=/srv` is the field
+//! `state_directory` and `MUSTER_AGENT__LIMITS__TASKS=2` is `limits: {tasks: 2}`; a value is read as YAML. Keys are
+//! snake_case. Types should `deny_unknown_fields`, so that a wrong key is told with file, line, column and what was expected.
 //!
 //! The text of the file is never shown in an error: it may hold a secret.
 
@@ -126,25 +126,10 @@ fn set(whole: &mut Value, field_path: &str, text: &str) -> Result<(), String> {
         let Value::Object(fields) = at else {
             return Err(format!("{field_path} goes through a field that is no mapping"));
         };
-        at = fields.entry(camel_case(segment)).or_insert(Value::Null);
+        at = fields.entry(segment.to_ascii_lowercase()).or_insert(Value::Null);
     }
     *at = value;
     Ok(())
-}
-
-fn camel_case(segment: &str) -> String {
-    let mut camel = String::new();
-    for (n, word) in segment.split('_').enumerate() {
-        let lower = word.to_ascii_lowercase();
-        match lower.chars().next() {
-            Some(first) if n > 0 => {
-                camel.push(first.to_ascii_uppercase());
-                camel.extend(lower.chars().skip(1));
-            }
-            Some(_) | None => camel.push_str(&lower),
-        }
-    }
-    camel
 }
 
 #[cfg(test)]
@@ -154,7 +139,7 @@ mod tests {
     use super::*;
 
     #[derive(Debug, PartialEq, Deserialize)]
-    #[serde(rename_all = "camelCase", deny_unknown_fields)]
+    #[serde(deny_unknown_fields)]
     struct Config {
         data_directory: PathBuf,
         #[serde(default)]
@@ -162,7 +147,7 @@ mod tests {
     }
 
     #[derive(Debug, Default, PartialEq, Deserialize)]
-    #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+    #[serde(deny_unknown_fields, default)]
     struct Limits {
         tasks: u32,
         stall_after: String,
@@ -181,7 +166,7 @@ mod tests {
 
     #[test]
     fn a_file_alone_is_read() {
-        let (_folder, path) = file("dataDirectory: /srv\nlimits:\n  tasks: 3\n");
+        let (_folder, path) = file("data_directory: /srv\nlimits:\n  tasks: 3\n");
         let config: Config = load_with(Some(&path), "M__", env(&[("OTHER", "x")])).unwrap();
         assert_eq!(config.data_directory, Path::new("/srv"));
         assert_eq!(config.limits.tasks, 3);
@@ -189,21 +174,21 @@ mod tests {
 
     #[test]
     fn an_unknown_field_is_told_with_file_line_column_and_what_was_expected() {
-        let (_folder, path) = file("dataDirectory: /srv\nlimits:\n  taks: 3\n");
+        let (_folder, path) = file("data_directory: /srv\nlimits:\n  taks: 3\n");
         let error = load_with::<Config>(Some(&path), "M__", env(&[])).unwrap_err().to_string();
         assert!(error.contains("agent.yaml:3:3: "), "{error}");
-        assert!(error.contains("taks") && error.contains("tasks") && error.contains("stallAfter"), "{error}");
+        assert!(error.contains("taks") && error.contains("tasks") && error.contains("stall_after"), "{error}");
         let with_variables = load_with::<Config>(Some(&path), "M__", env(&[("M__LIMITS__TASKS", "4")])).unwrap_err().to_string();
         assert!(with_variables.contains("agent.yaml:3:3: "), "{with_variables}");
     }
 
     #[test]
     fn a_wrong_type_and_broken_yaml_are_told_with_their_place_and_without_the_text() {
-        for (text, place) in [("dataDirectory: /srv\nlimits: {tasks: hunter2}\n", ":2:"), ("dataDirectory: [hunter2\n", ":")] {
+        for (text, place) in [("data_directory: /srv\nlimits: {tasks: hunter2}\n", ":2:"), ("data_directory: [hunter2\n", ":")] {
             let (_folder, path) = file(text);
             let error = load_with::<Config>(Some(&path), "M__", env(&[])).unwrap_err().to_string();
             assert!(error.contains(&format!("agent.yaml{place}")), "{error}");
-            assert!(!error.contains("dataDirectory: "), "{error}");
+            assert!(!error.contains("data_directory: "), "{error}");
         }
     }
 

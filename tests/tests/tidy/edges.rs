@@ -11,7 +11,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("failpoint", &[]),
     ("failover", &[]),
     ("repository", &[]),
-    ("identity", &[]),
+    ("identity", &["service"]),
     ("service", &[]),
     ("wire", &["failover"]),
     ("engine", &["failover", "repository"]),
