@@ -2,3 +2,5 @@
 
 pub mod agents;
 pub mod inventory;
+pub mod operation;
+pub mod store;

@@ -1,0 +1,111 @@
+//! What a caller asks for, as it stands in the request: nothing is resolved yet.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use muster_common::name::Name;
+
+/// A request for an operation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// Who asks: `operator/ada`. Request ids are remembered per caller.
+    pub caller: String,
+    /// Repeated with the same id and digest it answers the same operation.
+    pub request_id: Option<String>,
+    /// A digest of the request's content without its request id, as text.
+    pub digest: String,
+    /// What caused it, for the record: `operator/ada`, `operation/<id>`.
+    pub cause: String,
+    /// The operation that it is a part of.
+    pub parent: Option<muster_common::id::OperationId>,
+    /// Fail when nothing moved for so long. `None`: 15 minutes.
+    pub stall_limit: Option<Duration>,
+    /// W3C trace context of the call. Empty: none.
+    pub traceparent: String,
+    /// What is asked for.
+    pub what: What,
+}
+
+/// What is asked for, by kind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum What {
+    /// Take a recovery point.
+    Backup(AskedBackup),
+    /// Bring one back.
+    Restore(AskedRestore),
+    /// Check a component's part of its repository.
+    Check(AskedCheck),
+    /// Remove what a restore in place kept aside.
+    Discard {
+        /// The restore: its id, or the first 6 or more digits of it.
+        restore: String,
+    },
+}
+
+/// See `muster.v1.BackupRequest`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AskedBackup {
+    /// The component.
+    pub component: Name,
+    /// The instance to read. `None`: a standby that is fit for it, else the writer.
+    pub instance: Option<Name>,
+    /// The caller's label, 200 bytes at most.
+    pub label: String,
+    /// zstd level, 1 to 19. 0: 1.
+    pub compression_level: u32,
+    /// Wait for the next regular checkpoint.
+    pub slow_checkpoint: bool,
+}
+
+/// See `muster.v1.RestoreRequest`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AskedRestore {
+    /// The component.
+    pub component: Name,
+    /// The instance whose agent does it.
+    pub instance: Name,
+    /// The point: its id, or the first 6 or more digits of it. Empty: the newest.
+    pub point: String,
+    /// Where to.
+    pub place: Place,
+    /// Only tell what it would do.
+    pub dry_run: bool,
+    /// The component's name, as consent that what is there now is replaced.
+    pub consent: String,
+    /// Where tablespaces go, by OID.
+    pub tablespaces: BTreeMap<u32, String>,
+    /// How long the old directory is kept. `None`: 24 hours.
+    pub keep_old: Option<Duration>,
+    /// Leave the restored server stopped.
+    pub no_start: bool,
+}
+
+/// Where a restore goes.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Place {
+    /// The instance's own place, which must be empty or absent.
+    Empty,
+    /// The instance's own place; what is there is kept aside.
+    InPlace,
+    /// Another folder on the same machine.
+    Beside {
+        /// An absolute path.
+        directory: String,
+        /// TCP port of the restored server. 0: it is left stopped.
+        port: u16,
+    },
+}
+
+/// See `muster.v1.CheckRequest`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AskedCheck {
+    /// The component.
+    pub component: Name,
+    /// The instance whose agent does it. `None`: any that is connected.
+    pub instance: Option<Name>,
+    /// See `muster.v1.CheckRequest`.
+    pub read_data_part: u32,
+    /// See `muster.v1.CheckRequest`.
+    pub read_data_of: u32,
+}

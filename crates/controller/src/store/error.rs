@@ -1,0 +1,118 @@
+//! What can go wrong with the store.
+
+use std::path::PathBuf;
+
+use muster_common::counter::{EventNumber, Term};
+use muster_common::fault::{Effect, ErrorKind, Fault};
+
+/// Why the store refused or failed.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Another process has it open.
+    #[error("open the store {}: another controller has it open", path.display())]
+    Locked {
+        /// The store's file.
+        path: PathBuf,
+    },
+    /// It was made by a newer build.
+    #[error("open the store: its schema is version {found} and this build knows {known}")]
+    NewerSchema {
+        /// The version in the file.
+        found: i64,
+        /// The newest that this build knows.
+        known: i64,
+    },
+    /// A migration's text is not the one that the store was made with.
+    #[error("open the store: migration {version} is not the one that this store was made with")]
+    ChangedMigration {
+        /// Its version.
+        version: i64,
+    },
+    /// The term moved: this process rules no longer.
+    #[error("write to the store: its term is {stored} and this process rules in {ours}; another controller took over")]
+    Superseded {
+        /// Ours.
+        ours: Term,
+        /// The store's.
+        stored: Term,
+    },
+    /// The end of 63 bits.
+    #[error("terms are used up")]
+    TermsUsedUp,
+    /// A file or folder cannot be used.
+    #[error("use {}", path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The file is no store that can be opened.
+    #[error("open the store {}", path.display())]
+    Open {
+        /// The store's file.
+        path: PathBuf,
+        /// Why.
+        source: sqlx::Error,
+    },
+    /// A row holds what this build cannot read.
+    #[error("read {what} {id}: {why}")]
+    Corrupt {
+        /// The table's noun.
+        what: &'static str,
+        /// Which row.
+        id: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// Events that were dropped, or are not there yet, are asked for.
+    #[error("events after {asked} are not kept: the oldest kept is {oldest}, the newest {newest}")]
+    EventsGone {
+        /// After which.
+        asked: EventNumber,
+        /// The oldest that is kept.
+        oldest: EventNumber,
+        /// The newest.
+        newest: EventNumber,
+    },
+    /// SQLite's own.
+    #[error("the store")]
+    Database(#[from] sqlx::Error),
+}
+
+impl StoreError {
+    /// As an operator is told it. Nothing that failed here was written: every write is one transaction.
+    #[must_use]
+    pub fn fault(&self) -> Fault {
+        let fault = |kind, hint: &str| Fault::refused(kind, self.to_string()).hint(hint);
+        let cause = std::error::Error::source(self).map(ToString::to_string);
+        let told = match self {
+            Self::Locked { .. } => fault(ErrorKind::Conflict, "stop the other controller, or give this one a state_directory of its own"),
+            Self::NewerSchema { .. } => {
+                fault(ErrorKind::Incompatible, "run the newer muster-controller, or restore the store from before its upgrade")
+            }
+            Self::ChangedMigration { .. } => fault(ErrorKind::Incompatible, "run the muster-controller that this store was made with"),
+            Self::Superseded { .. } => fault(ErrorKind::Unavailable, "ask the controller that rules now; this one has to be restarted"),
+            Self::TermsUsedUp | Self::Corrupt { .. } => {
+                fault(ErrorKind::Internal, "restore the store from its backup and report this as a defect").effect(Effect::None)
+            }
+            Self::EventsGone { oldest, .. } => {
+                let before = oldest.0.saturating_sub(1);
+                fault(ErrorKind::OutOfRange, &format!("list what is now, then watch after event {before}"))
+            }
+            Self::File { .. } | Self::Open { .. } | Self::Database(_) => {
+                fault(ErrorKind::Unavailable, "look at the disk of the controller's state directory: space, rights, errors")
+            }
+        };
+        match cause {
+            Some(cause) => told.evidence(cause),
+            None => told,
+        }
+    }
+}
+
+impl From<StoreError> for Fault {
+    fn from(error: StoreError) -> Self {
+        error.fault()
+    }
+}

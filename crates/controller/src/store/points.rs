@@ -1,0 +1,72 @@
+//! Recovery points as backups reported them: what the newest one of a component is, and which a few digits mean.
+
+use muster_common::id::PointId;
+use muster_common::name::Name;
+use muster_common::time::Timestamp;
+use muster_wire::proto::v1;
+use prost::Message;
+use sqlx::Row;
+
+use crate::store::Connection;
+use crate::store::error::StoreError;
+
+/// Keeps a point; one that is known already stays as it is.
+///
+/// # Errors
+/// The database's.
+pub async fn insert(connection: &mut Connection, point: &v1::RecoveryPoint, finished: Timestamp) -> Result<(), StoreError> {
+    sqlx::query(
+        "INSERT INTO points (id, component, instance, repository, finished, bytes) VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (id) DO NOTHING",
+    )
+    .bind(&point.id)
+    .bind(&point.component)
+    .bind(&point.instance)
+    .bind(&point.repository)
+    .bind(finished.0)
+    .bind(point.encode_to_vec())
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// The newest points of a component, `limit` at most, from before the place (finished, id) that the page before ended at.
+///
+/// # Errors
+/// The database's, or a row that cannot be read.
+pub async fn list(
+    connection: &mut Connection,
+    component: &Name,
+    before: Option<(Timestamp, PointId)>,
+    limit: u32,
+) -> Result<Vec<v1::RecoveryPoint>, StoreError> {
+    let (finished, id) = before.map_or((i64::MAX, String::new()), |(at, id)| (at.0, id.to_string()));
+    let rows = sqlx::query(
+        "SELECT id, bytes FROM points WHERE component = $1 AND (finished < $2 OR (finished = $2 AND id < $3)) ORDER BY finished DESC, id DESC LIMIT $4",
+    )
+    .bind(component.as_str())
+    .bind(finished)
+    .bind(id)
+    .bind(i64::from(limit))
+    .fetch_all(connection)
+    .await?;
+    rows.iter().map(read).collect()
+}
+
+/// The points of a component whose ids begin with `prefix`: two at most, which is enough to know that it is ambiguous.
+///
+/// # Errors
+/// The database's, or a row that cannot be read.
+pub async fn by_prefix(connection: &mut Connection, component: &Name, prefix: &str) -> Result<Vec<v1::RecoveryPoint>, StoreError> {
+    let rows = sqlx::query("SELECT id, bytes FROM points WHERE component = $1 AND substr(id, 1, $2) = $3 ORDER BY id LIMIT 2")
+        .bind(component.as_str())
+        .bind(i64::try_from(prefix.len()).unwrap_or(i64::MAX))
+        .bind(prefix)
+        .fetch_all(connection)
+        .await?;
+    rows.iter().map(read).collect()
+}
+
+fn read(row: &sqlx::sqlite::SqliteRow) -> Result<v1::RecoveryPoint, StoreError> {
+    let (id, bytes): (String, Vec<u8>) = (row.try_get(0)?, row.try_get(1)?);
+    v1::RecoveryPoint::decode(bytes.as_slice()).map_err(|error| StoreError::Corrupt { what: "point", id, why: error.to_string() })
+}
