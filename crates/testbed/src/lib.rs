@@ -8,11 +8,16 @@
 //! Knows the programs by their command lines and configuration files only, as an operator does.
 
 pub mod account;
+pub mod agent;
+pub mod controller;
 pub mod eventually;
+pub mod failpoints;
 pub mod janitor;
+pub mod operator;
 pub mod port;
 pub mod postgres;
 pub mod process;
 pub mod s3;
 pub mod scenario;
+pub mod two_sites;
 pub mod world;

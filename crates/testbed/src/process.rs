@@ -60,8 +60,19 @@ impl Launch {
         let open = || OpenOptions::new().create(true).append(true).open(&self.log).with_context(|| format!("open {}", self.log.display()));
         command.stdout(open()?).stderr(open()?);
         let child = spawn(command).with_context(|| format!("start {}", self.name))?;
-        let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).ok_or_else(|| anyhow!("{} has no process id", self.name))?;
-        Ok(Process { name: self.name, log: self.log, pid, child: Mutex::new(child) })
+        Process::new(self.name, self.log, child)
+    }
+
+    /// Runs it to its end, for at most `bound`, before the eyes of whoever runs this process.
+    ///
+    /// # Errors
+    /// Where it cannot be started, has not ended within the bound, or ends badly.
+    pub async fn show(self, bound: Duration) -> Result<()> {
+        let mut command = self.command()?;
+        command.stdout(Stdio::inherit()).stderr(Stdio::inherit());
+        let child = spawn(command).with_context(|| format!("start {}", self.name))?;
+        let status = Process::new(self.name, self.log, child)?.ended(bound).await?;
+        if status.success() { Ok(()) } else { bail!("it ended with {status}") }
     }
 
     /// Runs it to its end, for at most `bound`; the output is returned and not logged. It may be large, but not endless.
@@ -74,8 +85,7 @@ impl Launch {
         let mut complaints = tempfile::tempfile().context("make a file for the complaints")?;
         command.stdout(captured.try_clone()?).stderr(complaints.try_clone()?);
         let child = spawn(command).with_context(|| format!("start {}", self.name))?;
-        let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).ok_or_else(|| anyhow!("{} has no process id", self.name))?;
-        let process = Process { name: self.name, log: self.log, pid, child: Mutex::new(child) };
+        let process = Process::new(self.name, self.log, child)?;
         let status = process.ended(bound).await;
         let mut output =
             |status| -> Result<Output> { Ok(Output { status, stdout: read_all(&mut captured)?, stderr: read_all(&mut complaints)? }) };
@@ -129,6 +139,11 @@ pub struct Process {
 }
 
 impl Process {
+    fn new(name: String, log: PathBuf, child: Child) -> Result<Self> {
+        let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).ok_or_else(|| anyhow!("{name} has no process id"))?;
+        Ok(Self { name, log, pid, child: Mutex::new(child) })
+    }
+
     #[must_use]
     pub fn pid(&self) -> i32 {
         self.pid.as_raw_nonzero().get()

@@ -1,0 +1,169 @@
+//! A real controller: its own process, its own state folder, its own ports. It can be killed, held at a failpoint, started
+//! again, and set back to an older copy of its state.
+
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, anyhow};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+use crate::account::RunAs;
+use crate::eventually::eventually;
+use crate::failpoints::Failpoints;
+use crate::port::Port;
+use crate::process::Process;
+use crate::world::World;
+
+/// How long a controller may take until it serves, and until it has drained.
+const LONG_ENOUGH: Duration = Duration::from_secs(30);
+
+/// A controller.
+#[derive(Debug)]
+pub struct Controller {
+    world: World,
+    state: PathBuf,
+    config: PathBuf,
+    port: Port,
+    metrics: Port,
+    process: Mutex<Option<Process>>,
+}
+
+impl Controller {
+    /// Makes one with everything that it needs, the way a newcomer does (`muster-controller dev`), and starts it. The context of
+    /// its administrator lands in the world's home, where `muster` finds it.
+    ///
+    /// # Errors
+    /// Where it was not built or does not serve.
+    pub async fn start(world: &World) -> Result<Self> {
+        let state = world.folder("controller", RunAs::Caller)?;
+        let (port, metrics) = (Port::take()?, Port::take()?);
+        let text = format!("stateDirectory: {}\nlisten: {}\nmetricsListen: {}\n", state.display(), port.address(), metrics.address());
+        let config = world.file("controller.yaml", &text, RunAs::Caller, 0o644)?;
+        let controller = Self { world: world.clone(), state, config, port, metrics, process: Mutex::new(None) };
+        controller.start_again(&Failpoints::none()).await?;
+        Ok(controller)
+    }
+
+    /// Starts it on what it left, and waits until it serves.
+    ///
+    /// # Errors
+    /// Where it ends at once or does not serve: with what it wrote.
+    pub async fn start_again(&self, failpoints: &Failpoints) -> Result<()> {
+        let mut launch = self.world.launch("controller", self.world.program("muster-controller")?, RunAs::Caller);
+        launch.arguments = ["dev", "--config", &self.config.display().to_string()].map(str::to_owned).to_vec();
+        failpoints.add_to(&mut launch);
+        let process = launch.start()?;
+        let served = eventually("the controller to serve", LONG_ENOUGH, async || {
+            if let Some(status) = process.status()? {
+                return Ok(Some(Err(anyhow!("the controller ended with {status}"))));
+            }
+            Ok(self.scrape("/healthz").await.ok().filter(|answer| answer.starts_with("HTTP/1.1 200")).map(|_| Ok(())))
+        });
+        match served.await.and_then(|served| served) {
+            Ok(()) => {
+                *self.lock()? = Some(process);
+                Ok(())
+            }
+            Err(error) => Err(error.context(format!("its log: {}", process.written()?))),
+        }
+    }
+
+    /// `kill -9`. One that is dead already is no error.
+    ///
+    /// # Errors
+    /// Where the kernel refuses.
+    pub fn kill(&self) -> Result<()> {
+        self.lock()?.take().map_or(Ok(()), |process| process.kill())
+    }
+
+    /// SIGTERM, and waits until it has drained.
+    ///
+    /// # Errors
+    /// Where it does not end.
+    pub async fn terminate(&self) -> Result<()> {
+        let Some(process) = self.lock()?.take() else { return Ok(()) };
+        process.terminate(LONG_ENOUGH).await?;
+        Ok(())
+    }
+
+    /// Waits until it has ended by itself, as at a `kill` failpoint.
+    ///
+    /// # Errors
+    /// Where it still runs after `bound`.
+    pub async fn died(&self, bound: Duration) -> Result<()> {
+        eventually("the controller to die", bound, async || {
+            Ok(self.lock()?.as_ref().is_none_or(|process| process.status().is_ok_and(|status| status.is_some())).then_some(()))
+        })
+        .await?;
+        *self.lock()? = None;
+        Ok(())
+    }
+
+    /// Copies the state of a controller that is stopped.
+    ///
+    /// # Errors
+    /// Where it runs, or the copy fails.
+    pub async fn copy_state(&self, name: &str) -> Result<PathBuf> {
+        if self.lock()?.is_some() {
+            return Err(anyhow!("the controller runs: its state cannot be copied file by file"));
+        }
+        let copy = self.world.path(name);
+        copy_folder(&self.world, &self.state, &copy).await?;
+        Ok(copy)
+    }
+
+    /// Puts an older copy of its state in the place of the present one.
+    ///
+    /// # Errors
+    /// Where it runs, or the copy fails.
+    pub async fn restore_state(&self, copy: &Path) -> Result<()> {
+        if self.lock()?.is_some() {
+            return Err(anyhow!("the controller runs: its state cannot be replaced"));
+        }
+        std::fs::remove_dir_all(&self.state).context("remove the controller's state")?;
+        copy_folder(&self.world, copy, &self.state).await
+    }
+
+    /// `127.0.0.1:<port>`: where gRPC is served.
+    #[must_use]
+    pub fn address(&self) -> String {
+        self.port.address()
+    }
+
+    #[must_use]
+    pub fn metrics_address(&self) -> String {
+        self.metrics.address()
+    }
+
+    #[must_use]
+    pub fn state(&self) -> &Path {
+        &self.state
+    }
+
+    /// What `GET path` on the port of the metrics answers, head and body.
+    ///
+    /// # Errors
+    /// Where nobody listens or the answer does not end in time.
+    pub async fn scrape(&self, path: &str) -> Result<String> {
+        let exchange = async {
+            let mut stream = TcpStream::connect(self.metrics.address()).await?;
+            stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: metrics\r\nConnection: close\r\n\r\n").as_bytes()).await?;
+            let mut answer = Vec::new();
+            stream.read_to_end(&mut answer).await?;
+            Ok::<_, std::io::Error>(String::from_utf8_lossy(&answer).into_owned())
+        };
+        Ok(tokio::time::timeout(Duration::from_secs(5), exchange).await.context("the port of the metrics is silent")??)
+    }
+
+    fn lock(&self) -> Result<std::sync::MutexGuard<'_, Option<Process>>> {
+        self.process.lock().map_err(|_| anyhow!("a thread panicked with the controller"))
+    }
+}
+
+async fn copy_folder(world: &World, from: &Path, to: &Path) -> Result<()> {
+    let arguments = ["-a", &from.display().to_string(), &to.display().to_string()];
+    world.run(RunAs::Caller, "/bin/cp", &arguments, LONG_ENOUGH).await?.success().context("copy a folder")?;
+    Ok(())
+}
