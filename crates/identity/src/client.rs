@@ -168,7 +168,19 @@ async fn connect_one(endpoint: &Endpoint, config: Arc<ClientConfig>) -> io::Resu
     let name = ServerName::try_from(endpoint.host.clone()).map_err(io::Error::other)?;
     let stream = TcpStream::connect((endpoint.host.as_str(), endpoint.port)).await?;
     server::prepare(&stream)?;
-    TlsConnector::from(config).connect(name, stream).await
+    TlsConnector::from(config).connect(name, stream).await.map_err(readable)
+}
+
+/// What our own verifier said, in its words: rustls shows it as a structure.
+fn readable(error: io::Error) -> io::Error {
+    let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    match tls {
+        Some(rustls::Error::InvalidCertificate(rustls::CertificateError::Other(said))) => {
+            let text = format!("invalid peer certificate: {}", said.0);
+            io::Error::new(error.kind(), text)
+        }
+        Some(_) | None => error,
+    }
 }
 
 impl tower::Service<Uri> for Connector {

@@ -118,6 +118,20 @@ mod tests {
     }
 
     #[test]
+    fn a_request_that_openssl_made_is_taken() {
+        // openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=x
+        let pem = "-----BEGIN CERTIFICATE REQUEST-----\n\
+                   MIHGMG4CAQAwDDEKMAgGA1UEAwwBeDBZMBMGByqGSM49AgEGCCqGSM49AwEHA0IA\n\
+                   BHo3a9Lza9CpKhHSHhrcZNfHSNMAANv8f2dDKmY74+Bu4gi30CQKGlQ2LMN0erVV\n\
+                   anANHtIGgTBpGc07PY6Q3tCgADAKBggqhkjOPQQDAgNIADBFAiEAgcj71cxYMyDc\n\
+                   ibjS5Lrd6fB+iSnoXJZ7zBPy1mIUAfQCIGaqyUHQlEnT8lQBLUaIRCfwrS57Rd9z\n\
+                   fgtrbsXDO55i\n\
+                   -----END CERTIFICATE REQUEST-----\n\
+                   ";
+        assert!(Csr::parse(pem).is_ok());
+    }
+
+    #[test]
     fn what_is_no_p256_request_is_refused() {
         let p384 = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P384_SHA384).unwrap();
         let ed25519 = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();

@@ -32,7 +32,7 @@ struct Shared {
     revocations: Revocations,
     role_of: Box<RoleOf>,
     now: fn() -> Timestamp,
-    refuse: fn(&Fault) -> Status,
+    refuse: fn(Fault) -> Status,
     refused: AtomicU64,
 }
 
@@ -43,7 +43,7 @@ impl Gate {
         revocations: Revocations,
         role_of: impl Fn(&Name) -> Option<Role> + Send + Sync + 'static,
         now: fn() -> Timestamp,
-        refuse: fn(&Fault) -> Status,
+        refuse: fn(Fault) -> Status,
     ) -> Self {
         let shared = Shared { revocations, role_of: Box::new(role_of), now, refuse, refused: AtomicU64::new(0) };
         Self { shared: Arc::new(shared) }
@@ -88,7 +88,7 @@ impl Gate {
         let fault = denied.fault();
         let peer = connection.map(|info| info.peer.to_string()).unwrap_or_default();
         tracing::info!(rpc, peer, reason = %fault.message, "call refused");
-        (self.shared.refuse)(&fault)
+        (self.shared.refuse)(fault)
     }
 }
 
