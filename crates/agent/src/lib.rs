@@ -2,7 +2,11 @@
 //!
 //! It keeps what it took on, whatever happens to it or to the controller; it decides nothing about who may write.
 
+pub mod assignment;
 pub mod config;
+pub mod convert;
 pub mod durable;
+pub mod kept;
+pub mod link;
 pub mod memory;
 pub mod task;

@@ -1,1 +1,18 @@
 //! PostgreSQL behind the seven verbs.
+//!
+//! One file a verb; the pure halves (pages, control file, WAL, what is left out, the replication protocol's messages)
+//! know neither files nor sockets. Runs beside the server, as the owner of its data directory.
+
+pub mod clock;
+pub mod config;
+pub mod connect;
+pub mod control_file;
+pub mod data_directory;
+pub mod engine;
+pub mod exclude;
+pub mod observe;
+pub mod page;
+pub mod password;
+pub mod replication;
+pub mod rights;
+pub mod wal;

@@ -5,8 +5,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use muster_common::fault::Fault;
+use muster_common::fault::{ErrorKind, Fault};
 use muster_common::id::CommandId;
+use muster_repository::keys::DataKeys;
+use muster_repository::repository::Repository;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -36,6 +38,17 @@ pub trait Notes: Send + Sync {
     async fn keep(&self, note: &[u8]) -> Result<(), Fault>;
 }
 
+/// The component's repository, opened by its pin, with the component's keys.
+#[derive(Clone, Debug)]
+pub struct OpenRepository {
+    /// The repository. It waits by itself for a store that does not answer.
+    pub repository: Repository,
+    /// The component's keys.
+    pub keys: DataKeys,
+    /// A folder for what spares requests. Nothing in it is trusted; it may be gone at the next start.
+    pub cache: PathBuf,
+}
+
 /// One piece of finite work.
 #[derive(Clone)]
 pub struct Work {
@@ -51,6 +64,8 @@ pub struct Work {
     pub scratch: PathBuf,
     /// How many threads it may keep busy.
     pub threads: usize,
+    /// The component's repository. Absent where it has none, and for what needs none.
+    pub repository: Option<OpenRepository>,
 }
 
 impl Work {
@@ -63,5 +78,16 @@ impl Work {
     #[must_use]
     pub fn scratch(&self) -> &Path {
         &self.scratch
+    }
+
+    /// The repository, which this work cannot do without.
+    ///
+    /// # Errors
+    /// [`ErrorKind::FailedPrecondition`] where the component has none.
+    pub fn repository(&self) -> Result<&OpenRepository, Fault> {
+        self.repository.as_ref().ok_or_else(|| {
+            Fault::refused(ErrorKind::FailedPrecondition, "use the component's repository: it has none")
+                .hint("declare `repository: NAME` in the component's spec and `muster apply` it")
+        })
     }
 }

@@ -246,14 +246,6 @@ impl Inbox {
         self.len() == 0
     }
 
-    /// The highest sequence of what stands in it, tombstones included.
-    #[must_use]
-    pub fn highest_sequence(&self) -> u64 {
-        let inner = self.lock();
-        let standing = inner.tasks.values().map(|record| record.command.sequence).max().unwrap_or(0);
-        standing.max(inner.tombstones.highest_sequence())
-    }
-
     /// Drops tombstones that are older than `keep`. `remember` makes the instant durable up to which they are gone, before they are.
     ///
     /// # Errors

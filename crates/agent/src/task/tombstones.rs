@@ -47,7 +47,6 @@ pub struct Tombstones {
     folder: PathBuf,
     days: BTreeMap<i64, usize>,
     buried: HashMap<CommandId, i64>,
-    highest_sequence: u64,
 }
 
 impl Tombstones {
@@ -57,7 +56,7 @@ impl Tombstones {
     /// Where a file cannot be read, or a line that is not the last one is damaged.
     pub fn open(folder: &Path) -> Result<Self, DurableError> {
         files::create_private_folder(folder)?;
-        let mut all = Self { folder: folder.to_owned(), days: BTreeMap::new(), buried: HashMap::new(), highest_sequence: 0 };
+        let mut all = Self { folder: folder.to_owned(), days: BTreeMap::new(), buried: HashMap::new() };
         for entry in fs::read_dir(folder).map_err(|source| failed(folder, source))? {
             let path = entry.map_err(|source| failed(folder, source))?.path();
             if let Some(day) = day_of_file(&path) {
@@ -93,12 +92,6 @@ impl Tombstones {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.buried.is_empty()
-    }
-
-    /// The highest sequence of all; 0 of none.
-    #[must_use]
-    pub fn highest_sequence(&self) -> u64 {
-        self.highest_sequence
     }
 
     /// Buries a command: durable when it returns. Buried already is done.
@@ -165,7 +158,6 @@ impl Tombstones {
     }
 
     fn remember(&mut self, day: i64, tombstone: &Tombstone) {
-        self.highest_sequence = self.highest_sequence.max(tombstone.sequence);
         if self.buried.insert(tombstone.command, day).is_none() {
             *self.days.entry(day).or_default() += 1;
         }
@@ -303,7 +295,6 @@ mod tests {
         all.bury(tombstone(2, 10), at(12)).unwrap();
         let all = Tombstones::open(folder.path()).unwrap();
         assert_eq!(all.len(), 2);
-        assert_eq!(all.highest_sequence(), 2);
         assert_eq!(all.find(CommandId::from_bytes([2; 16])).unwrap(), Some(tombstone(2, 10)));
         assert_eq!(all.find(CommandId::from_bytes([3; 16])).unwrap(), None);
     }

@@ -6,7 +6,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use muster_common::name::Name;
-use muster_failover::reign::ShardRecord;
 use muster_wire::proto::agent::v1::{AssignedInstance, AssignedRepository, Assignment};
 use muster_wire::proto::v1::InstanceSpec;
 use muster_wire::proto::v1::resource::Spec;
@@ -14,25 +13,27 @@ use prost::Message;
 use sha2::{Digest, Sha256};
 
 use crate::inventory::{Declared, Kind};
+use crate::store::shards::Kept;
 
 /// The most revoked serial numbers that travel with an assignment; the newest.
 pub const MOST_REVOKED: usize = 10_000;
 
 /// The agent's assignment without its revision and term, which whoever stores it gives it.
 #[must_use]
-pub fn compute(agent: &Name, declared: &Declared, shards: &BTreeMap<Name, ShardRecord>, revoked: &[String]) -> Assignment {
+pub fn compute(agent: &Name, declared: &Declared, shards: &BTreeMap<Name, Kept>, revoked: &[String]) -> Assignment {
     let mut repositories = BTreeSet::new();
     let mut instances = Vec::new();
     for instance in declared.instances().filter(|instance| instance.agent == *agent) {
         let shard = shards.get(&instance.name.component);
+        let reign = shard.and_then(|kept| kept.record.as_ref());
         repositories.insert(instance.component.repository.as_str());
         instances.push(AssignedInstance {
             component: instance.name.component.to_string(),
             component_id: instance.component_id.to_owned(),
             instance: instance.name.instance.to_string(),
-            epoch: shard.map_or(0, |record| record.reign.epoch.0),
-            reign_id: shard.map(|record| record.reign.id.to_string()).unwrap_or_default(),
-            superseded: shard.is_some_and(|record| record.superseded.contains(&instance.name.instance)),
+            epoch: reign.map_or(shard.map_or(0, |kept| kept.floor.0), |record| record.reign.epoch.0),
+            reign_id: reign.map(|record| record.reign.id.to_string()).unwrap_or_default(),
+            superseded: reign.is_some_and(|record| record.superseded.contains(&instance.name.instance)),
             repository: instance.component.repository.clone(),
             spec: Some(InstanceSpec { name: instance.name.instance.to_string(), ..instance.spec.clone() }),
         });
@@ -68,6 +69,7 @@ pub fn assigned_agents(declared: &Declared) -> BTreeSet<Name> {
 #[cfg(test)]
 mod tests {
     use muster_common::id::ReignId;
+    use muster_failover::reign::ShardRecord;
     use muster_wire::proto::v1::instance_spec::Engine;
     use muster_wire::proto::v1::{ComponentSpec, FilesSpec, RepositorySpec, Resource};
 
@@ -119,7 +121,7 @@ mod tests {
         let others = [agent("ankara")];
         let second = first.restored_in_place(&agent("istanbul"), first.reign.epoch, &others, ReignId::from_bytes([2; 16])).unwrap();
         let of = |record: Option<ShardRecord>| {
-            let shards = record.map(|record| (agent("docs"), record)).into_iter().collect();
+            let shards = record.map(|record| (agent("docs"), Kept { record: Some(record), ..Kept::default() })).into_iter().collect();
             compute(&agent("a1"), &declared, &shards, &[])
         };
         assert!(of(Some(second.clone())).instances[0].superseded);

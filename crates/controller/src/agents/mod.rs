@@ -2,7 +2,9 @@
 //!
 //! It decides nothing about operations: it carries commands out and news in.
 
+pub mod assigner;
 pub mod assignments;
 pub mod courier;
 pub mod hello;
 pub mod observations;
+pub mod roster;

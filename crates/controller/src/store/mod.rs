@@ -5,11 +5,16 @@
 //! a process whose rule is over cannot write; a commit is on disk (synchronous FULL) when it returns; a newer schema is never touched.
 //! Queries are written as PostgreSQL takes them too (`$1`, `ON CONFLICT`, `RETURNING`), so that it can be the second database.
 
+pub mod agents;
+pub mod answers;
+pub mod assignments;
+pub mod certificates;
 pub mod commands;
 pub mod error;
 pub mod events;
 pub mod meta;
 pub mod operations;
+pub mod operators;
 pub mod points;
 pub mod requests;
 pub mod resources;

@@ -12,7 +12,10 @@ struct Migration {
     sql: &'static str,
 }
 
-const MIGRATIONS: [Migration; 1] = [Migration { version: 1, sql: include_str!("../../migrations/sqlite/0001_first.sql") }];
+const MIGRATIONS: [Migration; 2] = [
+    Migration { version: 1, sql: include_str!("../../migrations/sqlite/0001_first.sql") },
+    Migration { version: 2, sql: include_str!("../../migrations/sqlite/0002_identities.sql") },
+];
 
 /// The version that this build writes.
 pub const KNOWN: i64 = MIGRATIONS.len() as i64;

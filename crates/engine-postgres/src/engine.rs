@@ -1,0 +1,93 @@
+//! One PostgreSQL instance behind the verbs: holds its configuration and the connection that looks use.
+
+use std::sync::Mutex as StdMutex;
+
+use async_trait::async_trait;
+use muster_common::fault::{ErrorKind, Fault};
+use muster_common::time::Timestamp;
+use muster_engine::capability::{Capabilities, Verb};
+use muster_engine::observation::{Depth, Observation};
+use muster_engine::request::{BackupOutcome, BackupRequest, DiscardRequest, RestoreOutcome, RestoreRequest};
+use muster_engine::verbs::Engine;
+use muster_engine::work::Work;
+use tokio::sync::Mutex;
+
+use crate::config::PostgresConfig;
+use crate::connect::Session;
+use crate::observe;
+
+/// What PostgreSQL can do in this build.
+pub const CAPABILITIES: Capabilities = Capabilities { kind: "postgres", verbs: &[Verb::Observe, Verb::Backup, Verb::Restore] };
+
+/// What looks remember of each other, so that a cheap one can be cheap.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Remembered {
+    /// The cluster's identifier, from the last full look that could read it.
+    pub system_id: Option<u64>,
+    /// The size of all databases in bytes, and when it was counted.
+    pub bytes: Option<(u64, Timestamp)>,
+    /// When a replication connection was last accepted.
+    pub replication_at: Option<Timestamp>,
+}
+
+/// One instance. Verbs of one instance are run one at a time by its owner; looks may run beside them.
+#[derive(Debug)]
+pub struct Postgres {
+    pub(crate) config: PostgresConfig,
+    pub(crate) session: Mutex<Option<Session>>,
+    pub(crate) remembered: StdMutex<Remembered>,
+}
+
+impl Postgres {
+    /// An instance with this configuration. Nothing is looked at yet.
+    ///
+    /// # Errors
+    /// Where the configuration cannot be meant.
+    pub fn new(config: PostgresConfig) -> Result<Self, Fault> {
+        config.check().map_err(|invalid| {
+            Fault::refused(ErrorKind::InvalidArgument, format!("instance {}: {invalid}", config.name))
+                .hint("correct the component's resource and apply it again")
+        })?;
+        Ok(Self { config, session: Mutex::new(None), remembered: StdMutex::default() })
+    }
+
+    /// Its configuration.
+    #[must_use]
+    pub const fn config(&self) -> &PostgresConfig {
+        &self.config
+    }
+
+    pub(crate) fn recall(&self) -> Remembered {
+        self.remembered.lock().map_or_else(|poisoned| poisoned.into_inner().clone(), |known| known.clone())
+    }
+
+    pub(crate) fn remember(&self, change: impl FnOnce(&mut Remembered)) {
+        match self.remembered.lock() {
+            Ok(mut known) => change(&mut known),
+            Err(poisoned) => change(&mut poisoned.into_inner()),
+        }
+    }
+}
+
+#[async_trait]
+impl Engine for Postgres {
+    fn capabilities(&self) -> Capabilities {
+        CAPABILITIES
+    }
+
+    async fn observe(&self, depth: Depth) -> Observation {
+        observe::observe(self, depth).await
+    }
+
+    async fn backup(&self, _work: &Work, _request: &BackupRequest) -> Result<BackupOutcome, Fault> {
+        Err(Fault::refused(ErrorKind::NotAvailable, "backup: being built"))
+    }
+
+    async fn restore(&self, _work: &Work, _request: &RestoreRequest) -> Result<RestoreOutcome, Fault> {
+        Err(Fault::refused(ErrorKind::NotAvailable, "restore: being built"))
+    }
+
+    async fn discard(&self, _work: &Work, _request: &DiscardRequest) -> Result<(), Fault> {
+        Err(Fault::refused(ErrorKind::NotAvailable, "discard: being built"))
+    }
+}

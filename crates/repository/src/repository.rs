@@ -1,0 +1,236 @@
+//! A repository: made once, opened by its pin, listed without any key.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::{StreamExt, TryStreamExt, stream};
+use muster_common::id::{ComponentId, KeyId, PackId, PointId, RepositoryId};
+use muster_common::time::Timestamp;
+use prost::Message;
+
+use crate::error::{Damage, Error, StoreErrorKind};
+use crate::format::bytes::rows16;
+use crate::format::message::{Config, PointHeader};
+use crate::format::object::{Envelope, MAX_CLEAR, ObjectKind};
+use crate::format::signed::{MAX_SIGNED, body_unproved, sign, verify};
+use crate::format::{MIN_READER, Malformed, VERSION, check_reader, layout};
+use crate::keys::{KdfCost, new_signer, public_of, random};
+use crate::location::{Location, Pin};
+use crate::secret::Secret;
+use crate::store::{Listed, Store, Trouble, wall_clock};
+
+/// Requests that run at once where many small objects are read.
+pub(crate) const AT_ONCE: usize = 16;
+
+/// An open repository. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Repository {
+    store: Store,
+    pin: Arc<Pin>,
+}
+
+/// A recovery point as its clear header tells it; **not authenticated** before it is read with its key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PointListing {
+    /// Its component.
+    pub component: ComponentId,
+    /// Its id.
+    pub point: PointId,
+    /// When the store took it, by the store's clock.
+    pub stored_at: Timestamp,
+    /// The size of its object in bytes (not of what it needs).
+    pub object_bytes: u64,
+    /// The packs that it needs.
+    pub packs: Vec<PackId>,
+    /// The data keys that it needs.
+    pub keys: Vec<KeyId>,
+    /// Why its header cannot be read, where that is so. Such a point stops whatever would remove packs.
+    pub problem: Option<Damage>,
+}
+
+impl Repository {
+    /// Makes a repository: a signing key sealed under the passphrase, then `config`, last. A folder is made where only its
+    /// last part is missing.
+    ///
+    /// # Errors
+    /// [`Error::RepositoryExists`] where there is one; what a store can do.
+    pub async fn init(location: &Location, passphrase: &Secret, cost: KdfCost) -> Result<Pin, Error> {
+        if let Location::Folder { path } = location
+            && !path.exists()
+        {
+            tokio::fs::create_dir(path).await.map_err(|source| Error::Destination {
+                doing: "make folder",
+                path: path.clone(),
+                source: Arc::new(source),
+            })?;
+        }
+        let store = Store::open(location)?;
+        let exists = || Error::RepositoryExists { at: store.at().to_owned() };
+        match store.size(layout::CONFIG).await {
+            Ok(_) => return Err(exists()),
+            Err(error) if error.kind == StoreErrorKind::NotFound => {}
+            Err(error) => return Err(error.into()),
+        }
+        let id = random::<16>()?;
+        let passphrase = passphrase.clone();
+        let signer = tokio::task::spawn_blocking(move || new_signer(&id, &passphrase, cost)).await;
+        let (pair, key_path, key_bytes) = signer.map_err(|ended| Error::Defect(format!("a thread ended: {ended}")))??;
+        let pin = Pin { id: RepositoryId::from_bytes(id), public_key: public_of(&pair)? };
+        let config = Config {
+            min_reader: MIN_READER,
+            format: u32::from(VERSION),
+            repository: id.to_vec(),
+            public_key: pin.public_key.to_vec(),
+            created: wall_clock().0,
+        };
+        let bytes = sign(&pair, ObjectKind::Config, layout::CONFIG, &config.encode_to_vec());
+        let bytes = bytes.map_err(|wrong| Error::Defect(wrong.to_string()))?;
+        store.put_new(&key_path, key_bytes.into()).await?;
+        match store.put_new(layout::CONFIG, bytes.into()).await {
+            Err(error) if error.kind == StoreErrorKind::AlreadyExists => Err(exists()),
+            other => other.map(|()| pin).map_err(Error::from),
+        }
+    }
+
+    /// Opens the repository that has this pin.
+    ///
+    /// # Errors
+    /// [`Error::NoRepository`], [`Error::OtherRepository`], [`Error::Damaged`] where `config` is not signed by the pinned key.
+    pub async fn open(location: &Location, pin: Pin) -> Result<Self, Error> {
+        Self::open_within(location, pin, crate::store::PATIENCE).await
+    }
+
+    /// The same, where a store that does not answer is asked again for `patience` only; the repository keeps it.
+    ///
+    /// # Errors
+    /// As [`Repository::open`].
+    pub async fn open_within(location: &Location, pin: Pin, patience: Duration) -> Result<Self, Error> {
+        let store = Store::open(location)?.with_patience(patience);
+        let bytes = config_bytes(&store).await?;
+        let found = parse_config(&bytes).map_err(|wrong| wrong.at(layout::CONFIG))?;
+        if found.id != pin.id {
+            return Err(Error::OtherRepository { at: store.at().to_owned(), found: found.id, expected: pin.id });
+        }
+        verify(&pin.public_key, ObjectKind::Config, layout::CONFIG, &bytes).map_err(|wrong| wrong.at(layout::CONFIG))?;
+        store.require_config();
+        Ok(Self { store, pin: Arc::new(pin) })
+    }
+
+    /// What a place says that it is: signed by itself only, so that anyone can have put it there. Pin it once somebody looked.
+    ///
+    /// # Errors
+    /// As [`Repository::open`].
+    pub async fn look(location: &Location) -> Result<Pin, Error> {
+        let bytes = config_bytes(&Store::open(location)?).await?;
+        let pin = parse_config(&bytes).map_err(|wrong| wrong.at(layout::CONFIG))?;
+        verify(&pin.public_key, ObjectKind::Config, layout::CONFIG, &bytes).map_err(|wrong| wrong.at(layout::CONFIG))?;
+        Ok(pin)
+    }
+
+    /// Opens a repository of which no pin is left: that the passphrase opens its signing key is the proof.
+    ///
+    /// # Errors
+    /// [`crate::error::KeyError::WrongPassphrase`], and as [`Repository::open`].
+    pub async fn open_with_passphrase(location: &Location, passphrase: &Secret) -> Result<Self, Error> {
+        let repository = Self::open(location, Self::look(location).await?).await?;
+        repository.check_passphrase(passphrase).await?;
+        Ok(repository)
+    }
+
+    /// The same repository, where a store that does not answer is asked again for `patience`.
+    #[must_use]
+    pub fn with_patience(&self, patience: Duration) -> Self {
+        Self { store: self.store.with_patience(patience), pin: self.pin.clone() }
+    }
+
+    /// What it is recognised by.
+    #[must_use]
+    pub fn pin(&self) -> &Pin {
+        &self.pin
+    }
+
+    /// Set while the store does not answer and somebody waits for it; for progress.
+    #[must_use]
+    pub fn trouble(&self) -> Option<Trouble> {
+        self.store.trouble()
+    }
+
+    pub(crate) fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// The points, of one component or of all, oldest first by the store's clock. Needs no key.
+    ///
+    /// # Errors
+    /// What a store can do. A point whose header cannot be read is listed with its problem.
+    pub async fn list_points(&self, component: Option<ComponentId>) -> Result<Vec<PointListing>, Error> {
+        let prefix = component.map_or_else(|| layout::POINTS.to_owned(), layout::points_of);
+        let listed = self.store.list(&prefix).await?;
+        let found = listed.into_iter().filter_map(|listed| layout::parse_point(&listed.path).map(|ids| (ids, listed)));
+        let found: Vec<_> = found.collect();
+        let mut points: Vec<PointListing> = stream::iter(found)
+            .map(|((component, point), listed)| async move { self.list_one(component, point, listed).await })
+            .buffer_unordered(AT_ONCE)
+            .try_collect()
+            .await?;
+        points.sort_by_key(|point| (point.stored_at, point.point));
+        Ok(points)
+    }
+
+    async fn list_one(&self, component: ComponentId, point: PointId, listed: Listed) -> Result<PointListing, Error> {
+        let mut listing = PointListing {
+            component,
+            point,
+            stored_at: listed.modified,
+            object_bytes: listed.size,
+            packs: Vec::new(),
+            keys: Vec::new(),
+            problem: None,
+        };
+        let bytes = self.store.get(&listed.path, MAX_POINT).await?;
+        let read = |bytes: &[u8]| {
+            let header = parse_point_header(&self.pin, component, point, &Envelope::parse(ObjectKind::Point, bytes)?)?;
+            Ok::<_, Malformed>((
+                rows16(&header.packs)?.into_iter().map(PackId::from_bytes).collect(),
+                rows16(&header.keys)?.into_iter().map(KeyId::from_bytes).collect(),
+            ))
+        };
+        match read(&bytes) {
+            Ok((packs, keys)) => (listing.packs, listing.keys) = (packs, keys),
+            Err(wrong) => listing.problem = Some(Damage { object: listed.path, offset: None, what: wrong.to_string() }),
+        }
+        Ok(listing)
+    }
+}
+
+/// The longest point: its clear header and one seal.
+pub(crate) const MAX_POINT: u64 = (MAX_CLEAR + crate::format::object::MAX_SEAL + 4096) as u64;
+
+/// Decodes and checks a point's clear header.
+pub(crate) fn parse_point_header(
+    pin: &Pin,
+    component: ComponentId,
+    point: PointId,
+    envelope: &Envelope<'_>,
+) -> Result<PointHeader, Malformed> {
+    let header = PointHeader::decode(envelope.clear).map_err(|error| Malformed::wrong(error.to_string()))?;
+    check_reader(header.min_reader)?;
+    if header.repository != pin.id.as_bytes() || header.component != component.as_bytes() || header.point != point.as_bytes() {
+        return Err(Malformed::wrong("its header names another point"));
+    }
+    Ok(header)
+}
+
+async fn config_bytes(store: &Store) -> Result<bytes::Bytes, Error> {
+    store.get(layout::CONFIG, MAX_SIGNED).await.map_err(|error| {
+        if error.kind == StoreErrorKind::NotFound { Error::NoRepository { at: store.at().to_owned() } } else { error.into() }
+    })
+}
+
+fn parse_config(bytes: &[u8]) -> Result<Pin, Malformed> {
+    let config = Config::decode(body_unproved(ObjectKind::Config, bytes)?).map_err(|error| Malformed::wrong(error.to_string()))?;
+    check_reader(config.min_reader)?;
+    let id: [u8; 16] = config.repository.as_slice().try_into().map_err(|_| Malformed::wrong("has no repository id"))?;
+    let public_key = config.public_key.as_slice().try_into().map_err(|_| Malformed::wrong("has no public key"))?;
+    Ok(Pin { id: RepositoryId::from_bytes(id), public_key })
+}

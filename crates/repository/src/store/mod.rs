@@ -1,0 +1,230 @@
+//! Where objects lie: a folder or a bucket behind one set of verbs. It knows nothing of what the objects hold.
+//!
+//! What always holds: an object is written whole or not at all, and never over another one. A store that does not answer is
+//! asked again, with growing waits, for as long as the caller's patience; meanwhile [`Trouble`] says so.
+
+mod folder;
+pub mod probe;
+mod s3;
+
+use std::ops::Range;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use bytes::Bytes;
+use muster_common::backoff::Backoff;
+use muster_common::time::Timestamp;
+
+use crate::error::{Error, StoreError, StoreErrorKind};
+use crate::location::Location;
+
+/// How long a store that does not answer is asked again, unless the caller says otherwise.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The store does not answer, and somebody waits for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trouble {
+    /// Since when, by this machine's clock.
+    pub since: Timestamp,
+    /// What it said last.
+    pub what: String,
+}
+
+/// An object in a listing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Listed {
+    pub(crate) path: String,
+    pub(crate) size: u64,
+    /// By the store's clock.
+    pub(crate) modified: Timestamp,
+}
+
+#[derive(Debug)]
+enum Backend {
+    Folder(folder::Folder),
+    S3(Box<s3::Bucket>),
+}
+
+/// A store. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct Store {
+    backend: Arc<Backend>,
+    at: Arc<str>,
+    trouble: Arc<Mutex<Option<Trouble>>>,
+    patience: Duration,
+}
+
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// This machine's wall clock.
+pub(crate) fn wall_clock() -> Timestamp {
+    timestamp(SystemTime::now())
+}
+
+pub(crate) fn timestamp(at: SystemTime) -> Timestamp {
+    let micros = at.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| i64::try_from(since.as_micros()).unwrap_or(i64::MAX));
+    Timestamp(micros)
+}
+
+impl Store {
+    pub(crate) fn open(location: &Location) -> Result<Self, Error> {
+        let at = location.to_string();
+        let backend = match location {
+            Location::Folder { path } => Backend::Folder(folder::Folder::new(path.clone())),
+            Location::S3(s3) => Backend::S3(Box::new(s3::Bucket::open(s3, &at)?)),
+        };
+        Ok(Self { backend: Arc::new(backend), at: at.into(), trouble: Arc::default(), patience: PATIENCE })
+    }
+
+    pub(crate) fn with_patience(&self, patience: Duration) -> Self {
+        Self { patience, ..self.clone() }
+    }
+
+    pub(crate) fn at(&self) -> &str {
+        &self.at
+    }
+
+    pub(crate) fn trouble(&self) -> Option<Trouble> {
+        lock(&self.trouble).clone()
+    }
+
+    /// From now on nothing is written where there is no `config`: a disk that was unmounted is not filled underneath.
+    pub(crate) fn require_config(&self) {
+        match &*self.backend {
+            Backend::Folder(folder) => folder.require_config(),
+            Backend::S3(_) => {}
+        }
+    }
+
+    /// Writes a new object. That it exists already is success only where it has the same bytes (a reply was lost).
+    pub(crate) async fn put_new(&self, path: &str, bytes: Bytes) -> Result<(), StoreError> {
+        muster_failpoint::hit("repository.put")
+            .map_err(|injected| self.error(StoreErrorKind::Wrong, "write", path, injected.to_string()))?;
+        let written = self
+            .retry("write", path, || async {
+                match &*self.backend {
+                    Backend::Folder(folder) => folder.put_new(path, bytes.clone()).await,
+                    Backend::S3(bucket) => bucket.put_new(path, bytes.clone()).await,
+                }
+            })
+            .await;
+        match written {
+            Err(error) if error.kind == StoreErrorKind::AlreadyExists => {
+                let there = self.get(path, bytes.len() as u64).await;
+                if there.is_ok_and(|there| there == bytes) { Ok(()) } else { Err(error) }
+            }
+            other => other,
+        }
+    }
+
+    /// A whole object of at most `max` bytes.
+    pub(crate) async fn get(&self, path: &str, max: u64) -> Result<Bytes, StoreError> {
+        let size = self.size(path).await?;
+        if size > max {
+            return Err(self.error(StoreErrorKind::Wrong, "read", path, format!("it has {size} bytes where at most {max} are expected")));
+        }
+        if size == 0 { Ok(Bytes::new()) } else { self.get_range(path, 0..size).await }
+    }
+
+    /// Exactly these bytes of an object; fewer are an error.
+    pub(crate) async fn get_range(&self, path: &str, range: Range<u64>) -> Result<Bytes, StoreError> {
+        let bytes = self
+            .retry("read", path, || async {
+                match &*self.backend {
+                    Backend::Folder(folder) => folder.get_range(path, range.clone()).await,
+                    Backend::S3(bucket) => bucket.get_range(path, range.clone()).await,
+                }
+            })
+            .await?;
+        if bytes.len() as u64 == range.end.saturating_sub(range.start) {
+            Ok(bytes)
+        } else {
+            let reason = format!("{} bytes came for {}..{}", bytes.len(), range.start, range.end);
+            Err(self.error(StoreErrorKind::Wrong, "read", path, reason))
+        }
+    }
+
+    /// An object's size in bytes.
+    pub(crate) async fn size(&self, path: &str) -> Result<u64, StoreError> {
+        self.retry("look at", path, || async {
+            match &*self.backend {
+                Backend::Folder(folder) => folder.size(path).await,
+                Backend::S3(bucket) => bucket.size(path).await,
+            }
+        })
+        .await
+    }
+
+    /// All objects under `prefix` (a folder), in no order.
+    pub(crate) async fn list(&self, prefix: &str) -> Result<Vec<Listed>, StoreError> {
+        self.retry("list", prefix, || async {
+            match &*self.backend {
+                Backend::Folder(folder) => folder.list(prefix).await,
+                Backend::S3(bucket) => bucket.list(prefix).await,
+            }
+        })
+        .await
+    }
+
+    /// Removes an object that a probe made. Nothing else is ever removed here.
+    async fn remove_probe(&self, path: &str) -> Result<(), StoreError> {
+        self.retry("remove", path, || async {
+            match &*self.backend {
+                Backend::Folder(folder) => folder.remove(path).await,
+                Backend::S3(bucket) => bucket.remove(path).await,
+            }
+        })
+        .await
+    }
+
+    fn error(&self, kind: StoreErrorKind, doing: &'static str, path: &str, reason: String) -> StoreError {
+        StoreError { kind, doing, path: path.to_owned(), at: self.at.to_string(), reason }
+    }
+
+    async fn retry<T, W>(&self, doing: &'static str, path: &str, attempt: impl Fn() -> W) -> Result<T, StoreError>
+    where
+        W: Future<Output = Result<T, Failed>>,
+    {
+        let started = Instant::now();
+        let mut tries = 0;
+        loop {
+            let outcome = match muster_failpoint::hit("repository.request") {
+                Ok(()) => attempt().await,
+                Err(injected) => Err(Failed(StoreErrorKind::Unavailable, injected.to_string())),
+            };
+            let Failed(kind, reason) = match outcome {
+                Ok(done) => {
+                    *lock(&self.trouble) = None;
+                    return Ok(done);
+                }
+                Err(failed) => failed,
+            };
+            let wait = wait(tries);
+            if kind != StoreErrorKind::Unavailable || started.elapsed() + wait > self.patience {
+                return Err(self.error(kind, doing, path, reason));
+            }
+            self.note_trouble(format!("{doing} {path}: {reason}"));
+            tokio::time::sleep(wait).await;
+            tries += 1;
+        }
+    }
+
+    fn note_trouble(&self, what: String) {
+        let mut trouble = lock(&self.trouble);
+        let since = trouble.as_ref().map_or_else(wall_clock, |trouble| trouble.since);
+        if trouble.is_none() {
+            tracing::warn!(store = %self.at, "the store does not answer, trying again: {what}");
+        }
+        *trouble = Some(Trouble { since, what });
+    }
+}
+
+fn wait(tries: u32) -> Duration {
+    Backoff::new(Duration::from_millis(200), Duration::from_secs(10)).map_or(Duration::from_secs(1), |b| b.delay(tries, rand::random()))
+}
+
+/// What a backend says; the path is added above it.
+#[derive(Debug)]
+struct Failed(StoreErrorKind, String);
