@@ -3,5 +3,6 @@
 pub mod agents;
 pub mod config;
 pub mod inventory;
+pub mod metrics;
 pub mod operation;
 pub mod store;

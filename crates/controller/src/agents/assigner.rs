@@ -13,6 +13,7 @@ use tokio::sync::Mutex;
 
 use crate::agents::assignments::{MOST_REVOKED, assigned_agents, compute, digest};
 use crate::agents::courier::Courier;
+use crate::inventory::current::Current;
 use crate::inventory::{Declared, kept};
 use crate::store::assignments::Record;
 use crate::store::error::StoreError;
@@ -23,6 +24,7 @@ use crate::store::{Connection, Store, assignments, certificates, shards};
 pub struct Assigner {
     store: Store,
     courier: Courier,
+    current: Current,
     // What is sent later is newer.
     sending: Arc<Mutex<()>>,
 }
@@ -52,7 +54,13 @@ impl Assigner {
     /// An assigner that has sent nothing yet.
     #[must_use]
     pub fn new(store: Store, courier: Courier) -> Self {
-        Self { store, courier, sending: Arc::default() }
+        Self { store, courier, current: Current::default(), sending: Arc::default() }
+    }
+
+    /// What is declared, as of the last [`Assigner::refresh`].
+    #[must_use]
+    pub fn declared(&self) -> Arc<Declared> {
+        self.current.get()
     }
 
     /// Makes all assignments anew; those that differ are numbered, stored and sent.
@@ -80,6 +88,7 @@ impl Assigner {
             changed.push((agent, record.assignment));
         }
         write.commit().await?;
+        self.current.replace(sources.declared);
         for (agent, assignment) in changed {
             tracing::info!(%agent, revision = assignment.revision, instances = assignment.instances.len(), "assignment changed");
             self.courier.send(&agent, SessionResponse { message: Some(Message::Assignment(assignment)) });

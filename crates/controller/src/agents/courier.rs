@@ -53,18 +53,30 @@ pub struct Place {
     courier: Courier,
     agent: Name,
     session: u64,
-    /// What is to be sent, in order.
-    pub mail: mpsc::Receiver<SessionResponse>,
+    mail: mpsc::Receiver<SessionResponse>,
     end: watch::Receiver<Option<End>>,
 }
 
+/// What a session has to do next.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Next {
+    /// Send this.
+    Send(SessionResponse),
+    /// End.
+    End(End),
+}
+
 impl Place {
-    /// Waits until the session has to end.
-    pub async fn ended(&mut self) -> End {
-        match self.end.wait_for(Option::is_some).await {
-            Ok(end) => end.clone().unwrap_or(End::Replaced),
-            // The sender leaves only when the mailbox was taken away without a word.
-            Err(_) => End::Replaced,
+    /// Waits for the next message, unless `only_end`, or until the session has to end. Nothing is lost when it is dropped while it waits.
+    pub async fn next(&mut self, only_end: bool) -> Next {
+        tokio::select! {
+            biased;
+            end = self.end.wait_for(Option::is_some) => match end {
+                Ok(end) => Next::End(end.clone().unwrap_or(End::Replaced)),
+                // The sender leaves only when the mailbox was taken away without a word.
+                Err(_) => Next::End(End::Replaced),
+            },
+            Some(message) = self.mail.recv(), if !only_end => Next::Send(message),
         }
     }
 
@@ -170,7 +182,7 @@ mod tests {
             assert!(courier.send(&agent(), beat(n)));
         }
         for n in 1..=3 {
-            assert_eq!(place.mail.recv().await, Some(beat(n)));
+            assert_eq!(place.next(false).await, Next::Send(beat(n)));
         }
         drop(place);
         assert!(!courier.is_connected(&agent()));
@@ -182,10 +194,10 @@ mod tests {
         let mut older = courier.connect(&agent());
         let mut newer = courier.connect(&agent());
         assert!(newer.session() > older.session());
-        assert_eq!(older.ended().await, End::Replaced);
+        assert_eq!(older.next(true).await, Next::End(End::Replaced));
         drop(older);
         assert!(courier.send(&agent(), beat(1)));
-        assert_eq!(newer.mail.recv().await, Some(beat(1)));
+        assert_eq!(newer.next(false).await, Next::Send(beat(1)));
     }
 
     #[tokio::test]
@@ -196,7 +208,7 @@ mod tests {
             assert!(courier.send(&agent(), beat(n)));
         }
         assert!(!courier.send(&agent(), beat(0)));
-        assert_eq!(place.ended().await, End::Overflowed);
+        assert_eq!(place.next(true).await, Next::End(End::Overflowed));
     }
 
     #[tokio::test]
@@ -204,8 +216,8 @@ mod tests {
         let courier = Courier::default();
         let mut early = courier.connect(&agent());
         courier.drain();
-        assert_eq!(early.ended().await, End::Draining);
+        assert_eq!(early.next(true).await, Next::End(End::Draining));
         let mut late = courier.connect(&"ankara-db1".parse().unwrap());
-        assert_eq!(late.ended().await, End::Draining);
+        assert_eq!(late.next(true).await, Next::End(End::Draining));
     }
 }

@@ -6,5 +6,7 @@ pub mod assigner;
 pub mod assignments;
 pub mod courier;
 pub mod hello;
+pub mod link;
 pub mod observations;
 pub mod roster;
+pub mod session;

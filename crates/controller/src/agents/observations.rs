@@ -12,6 +12,9 @@ use muster_wire::proto::agent::v1::ObservationReport;
 use muster_wire::proto::v1::{KeptDirectory, Observation};
 use tokio::sync::watch;
 
+/// The most conditions, details and kept directories that one look may tell; the rest is left out.
+const MOST_LISTED: usize = 100;
+
 /// What is known of one instance.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Seen {
@@ -53,6 +56,11 @@ impl Observations {
         let mut seen = self.lock();
         let last = seen.get(&instance);
         let mut kept = report.kept;
+        kept.truncate(MOST_LISTED);
+        observation.conditions.truncate(MOST_LISTED);
+        if observation.details.len() > MOST_LISTED {
+            observation.details = std::mem::take(&mut observation.details).into_iter().take(MOST_LISTED).collect();
+        }
         if !observation.full
             && let Some(last) = last
         {

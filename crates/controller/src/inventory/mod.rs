@@ -1,8 +1,9 @@
 //! What operators declare: the resources, whether they make sense together, what changes between two versions of one.
 //!
-//! Beside `kept` it is pure: it knows no store, no gRPC call and no agent. The specs are the wire's own messages, since they are data and nothing else.
+//! Beside `kept` and `current` it is pure: it knows no store, no gRPC call and no agent. The specs are the wire's own messages, since they are data and nothing else.
 
 pub mod changes;
+pub mod current;
 pub mod difference;
 pub mod form;
 pub mod kept;
