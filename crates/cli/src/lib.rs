@@ -1,1 +1,8 @@
-//! muster, the operator's command.
+//! `muster`, the operator's command: one file a command, made for three in the morning.
+//!
+//! What always holds: data goes to standard output, all else to standard error; every refusal says why and what would lift it;
+//! nothing is destroyed without the name of what is lost typed, or `--yes`; the exit code tells how it ended ([`exit`]).
+
+pub mod exit;
+pub mod progress;
+pub mod render;

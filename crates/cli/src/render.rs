@@ -1,0 +1,12 @@
+//! What is shown to people. Pure: the same messages and the same instant give the same text.
+//!
+//! One file a subject; each takes what the controller sent and gives text, and knows neither terminal nor network.
+
+pub mod agents;
+pub mod amount;
+pub mod fault;
+pub mod operation;
+pub mod points;
+pub mod resource;
+pub mod status;
+pub mod table;
