@@ -43,7 +43,7 @@ fn every_source_file_opens_by_saying_what_it_is_for() {
     for path in rust_files() {
         let source = text(&path).expect("sources are text");
         let first = source.lines().next().unwrap_or_default();
-        if !first.starts_with("//! ") || first.len() < 20 {
+        if !first.starts_with("//! ") || first.len() < 14 {
             problems.push(format!("{path} opens with {first:?}"));
         }
     }
