@@ -68,11 +68,20 @@ impl TwoSites {
     /// # Errors
     /// Where it cannot be made or is refused.
     pub async fn folder_repository(&self) -> Result<PathBuf> {
-        let folder = self.world.folder("repository", RunAs::Postgres)?;
+        self.folder_repository_named("primary").await
+    }
+
+    /// The same under another name.
+    ///
+    /// # Errors
+    /// Where it cannot be made or is refused.
+    pub async fn folder_repository_named(&self, name: &str) -> Result<PathBuf> {
+        let folder = self.world.folder(&format!("repository/{name}"), RunAs::Postgres)?;
+        self.world.give_to_postgres(&self.world.path("repository"))?;
         let passphrase = self.passphrase.display().to_string();
         let yaml = self
             .operator
-            .says(&["repo", "init", "primary", "--folder", &folder.display().to_string(), "--passphrase-file", &passphrase])
+            .says(&["repo", "init", name, "--folder", &folder.display().to_string(), "--passphrase-file", &passphrase])
             .await?;
         // Made by root; the agents own it from here on, as where a system's administrator makes the folder.
         let chown = ["-R", "postgres:postgres", &folder.display().to_string()];
@@ -108,9 +117,17 @@ impl TwoSites {
     /// # Errors
     /// Where it is refused or does not become fit for a backup.
     pub async fn postgres_component(&self, name: &str, server: &Postgres) -> Result<()> {
+        self.postgres_component_in(name, server, "primary").await
+    }
+
+    /// The same, kept in a repository of another name.
+    ///
+    /// # Errors
+    /// As [`TwoSites::postgres_component`].
+    pub async fn postgres_component_in(&self, name: &str, server: &Postgres, repository: &str) -> Result<()> {
         let password = self.world.file(&format!("{}/password", self.istanbul.name()), AGENT_PASSWORD, RunAs::Postgres, 0o600)?;
         self.declare(&format!(
-            "kind: Component\nname: {name}\nspec:\n  priority: CRITICAL\n  objectives: {{rto: 30m, rpo: 1h}}\n  repository: primary\n  instances:\n  - site: istanbul\n    agent: {}\n    postgres: {{address: '{}', dataDirectory: {}, user: {AGENT_ROLE}, passwordFile: {}, pgCtl: {{}}}}\n",
+            "kind: Component\nname: {name}\nspec:\n  priority: CRITICAL\n  objectives: {{rto: 30m, rpo: 1h}}\n  repository: {repository}\n  instances:\n  - site: istanbul\n    agent: {}\n    postgres: {{address: '{}', dataDirectory: {}, user: {AGENT_ROLE}, passwordFile: {}, pgCtl: {{}}}}\n",
             self.istanbul.name(),
             server.address(),
             server.data().display(),
