@@ -3,6 +3,7 @@
 //! What always holds: data goes to standard output, all else to standard error; every refusal says why and what would lift it;
 //! nothing is destroyed without the name of what is lost typed, or `--yes`; the exit code tells how it ended ([`exit`]).
 
+pub mod context;
 pub mod exit;
 pub mod progress;
 pub mod render;
