@@ -3,7 +3,7 @@
 //! `muster operator add`, `muster-controller admin-cert` and `dev` make a file with one context; importing puts it into the operator's own.
 
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use muster_common::name::Name;
 use muster_service::config::{self, ConfigError};
@@ -203,6 +203,16 @@ impl Contexts {
     }
 }
 
+/// Where an operator's own file is: `$MUSTER_CONTEXT_FILE`, else `muster/contexts.yaml` in `$XDG_CONFIG_HOME` or `~/.config`. `None` where
+/// the environment names neither a file nor a home. `variable` reads the environment.
+pub fn default_path(variable: impl Fn(&str) -> Option<std::ffi::OsString>) -> Option<PathBuf> {
+    let set = |name: &str| variable(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    set("MUSTER_CONTEXT_FILE").or_else(|| {
+        let folder = set("XDG_CONFIG_HOME").or_else(|| set("HOME").map(|home| home.join(".config")));
+        folder.map(|folder| folder.join("muster").join("contexts.yaml"))
+    })
+}
+
 impl OperatorContext {
     /// Its key, certificate and CA, checked to belong together.
     ///
@@ -218,5 +228,22 @@ impl OperatorContext {
 impl fmt::Debug for OperatorContext {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "OperatorContext({}, {:?})", self.name, self.endpoints)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_file_is_named_by_the_environment_or_lies_in_the_home() {
+        let path = |set: &[(&str, &str)]| {
+            let found = |name: &str| set.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).into());
+            default_path(found).map(|path| path.display().to_string())
+        };
+        assert_eq!(path(&[("HOME", "/home/ada")]).as_deref(), Some("/home/ada/.config/muster/contexts.yaml"));
+        assert_eq!(path(&[("HOME", "/home/ada"), ("XDG_CONFIG_HOME", "/c")]).as_deref(), Some("/c/muster/contexts.yaml"));
+        assert_eq!(path(&[("HOME", "/home/ada"), ("MUSTER_CONTEXT_FILE", "/a.yaml")]).as_deref(), Some("/a.yaml"));
+        assert_eq!(path(&[("HOME", "")]), None);
     }
 }
