@@ -3,6 +3,7 @@
 //! What always holds: without those variables nothing is sent anywhere; a collector that is down or silent neither slows the process nor
 //! keeps it from ending (each flush is bounded).
 
+use std::fmt;
 use std::time::Duration;
 
 use opentelemetry::trace::TracerProvider;
@@ -10,9 +11,15 @@ use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::metrics::SdkMeterProvider;
 use opentelemetry_sdk::trace::SdkTracerProvider;
 use prometheus::Registry;
+use tracing::{Event, Span, Subscriber};
+use tracing_subscriber::fmt::format::{Format, Json, JsonFields, Writer};
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer};
+
+use crate::trace;
 
 /// How long the last flush of each exporter may take.
 const LAST_FLUSH: Duration = Duration::from_secs(3);
@@ -100,7 +107,11 @@ pub fn init(options: TelemetryOptions) -> Result<Telemetry, TelemetryError> {
     let spans = tracing_opentelemetry::layer().with_tracer(traces.tracer(options.service_name));
     let lines = match options.format {
         LogFormat::Text => tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(false).boxed(),
-        LogFormat::Json => tracing_subscriber::fmt::layer().json().with_writer(std::io::stderr).boxed(),
+        LogFormat::Json => tracing_subscriber::fmt::layer()
+            .event_format(WithTrace(tracing_subscriber::fmt::format().json()))
+            .fmt_fields(JsonFields::new())
+            .with_writer(std::io::stderr)
+            .boxed(),
     };
     tracing_subscriber::registry().with(filter(&options.level)?).with(spans).with(lines).try_init().map_err(|_| TelemetryError::Twice)?;
     opentelemetry::global::set_meter_provider(meters.clone());
@@ -126,6 +137,24 @@ pub fn meters(service_name: &'static str, instance: Option<String>) -> Result<(R
         builder = builder.with_periodic_exporter(exporter);
     }
     Ok((registry, builder.build()))
+}
+
+/// A JSON line with the trace id of its span in front, so that logs are found by the trace and the other way round.
+struct WithTrace(Format<Json>);
+
+impl<S, N> FormatEvent<S, N> for WithTrace
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(&self, context: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+        let mut line = String::new();
+        self.0.format_event(context, Writer::new(&mut line), event)?;
+        match (trace::trace_id_of(&Span::current()), line.strip_prefix('{')) {
+            (Some(id), Some(rest)) => write!(writer, "{{\"trace_id\":\"{id}\",{rest}"),
+            (None, _) | (_, None) => writer.write_str(&line),
+        }
+    }
 }
 
 fn traces(service_name: &'static str, instance: Option<String>) -> Result<SdkTracerProvider, TelemetryError> {
