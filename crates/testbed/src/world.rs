@@ -106,6 +106,19 @@ impl World {
         std::os::unix::fs::chown(path, Some(account.uid), Some(account.gid)).with_context(|| format!("give {} to postgres", path.display()))
     }
 
+    /// A file system of its own of `bytes`, mounted at a folder of `postgres`: a disk that gets full. Only root can mount one.
+    ///
+    /// # Errors
+    /// Where this process may not mount.
+    pub async fn small_disk(&self, name: &str, bytes: u64) -> Result<PathBuf> {
+        let path = self.folder(name, RunAs::Postgres)?;
+        let account = account::postgres()?;
+        let options = format!("size={bytes},uid={},gid={},mode=0700", account.uid, account.gid);
+        let arguments = ["-t", "tmpfs", "-o", &options, "tmpfs", &path.display().to_string()];
+        self.run(RunAs::Caller, "/bin/mount", &arguments, Duration::from_secs(10)).await?.success().context("mount a small disk")?;
+        Ok(path)
+    }
+
     /// Writes a file which belongs to `owner`, with `mode`.
     ///
     /// # Errors

@@ -106,6 +106,20 @@ fn a_panic_leaves_nothing_either() {
     assert!(inhabitants(&root).unwrap().is_empty());
 }
 
+#[test]
+fn a_small_disk_gets_full_and_is_unmounted_with_its_world() -> Result<()> {
+    let runtime = tokio::runtime::Runtime::new()?;
+    let world = World::new()?;
+    let disk = runtime.block_on(world.small_disk("disk", 64 * 1024))?;
+    let refused = std::fs::write(disk.join("big"), vec![0_u8; 128 * 1024]);
+    ensure!(refused.is_err_and(|error| error.kind() == std::io::ErrorKind::StorageFull), "more fitted than there is");
+    let root = world.root().to_owned();
+    drop(world);
+    ensure!(!std::fs::read_to_string("/proc/mounts")?.contains(&root.display().to_string()), "it is still mounted");
+    ensure!(!root.exists(), "{} is left", root.display());
+    Ok(())
+}
+
 mod store {
     //! The object store, by a client that is not ours.
 

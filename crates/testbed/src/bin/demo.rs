@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail, ensure};
 use muster_testbed::eventually::until;
 use muster_testbed::failpoints::Failpoints;
+use muster_testbed::postgres::load;
 use muster_testbed::postgres::proof::{amcheck, checksums, same};
 use muster_testbed::postgres::server::{Options, Postgres};
 use muster_testbed::process::Process;
@@ -18,8 +19,8 @@ use serde_json::Value;
 const COMPONENT: &str = "orders-db";
 const DATABASE: &str = "shop";
 
-/// Two tables are filled at once, so that both processors have work. About 1 GB with their indexes.
-const ROWS_A_TABLE: u32 = 480_000;
+/// Two tables are filled at once, so that both processors have work.
+const ROWS_A_TABLE: u32 = load::ROWS_OF_A_GIGABYTE / 2;
 
 /// What was done and how long it took.
 #[derive(Default)]
@@ -85,22 +86,15 @@ async fn run(world: &World, keep: bool) -> Result<()> {
     if keep { leave(world, sites, server) } else { Ok(()) }
 }
 
-/// A server with two tables of about half a gigabyte each, whose content does not compress to nothing.
+/// A server with two tables of about half a gigabyte each.
 async fn fill(world: &World) -> Result<Postgres> {
     let settings = [("max_wal_size", "4GB"), ("checkpoint_timeout", "30min"), ("autovacuum", "off")];
     let settings = settings.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
     let server = Postgres::start(world, "istanbul-pg", &Options { settings, ..Options::default() }).await?;
     server.execute("postgres", &format!("create database {DATABASE}")).await?;
-    let table = |name: &str| {
-        format!(
-            "create table {name} (id bigint primary key, customer text not null, amount numeric not null, note text not null); \
-             insert into {name} select i, 'customer ' || i % 9973, i * 0.01, \
-             encode(sha512((i || '{name}')::bytea), 'hex') || encode(sha512((i || 'b')::bytea), 'base64') || repeat(md5(i::text), 22) \
-             from generate_series(1, {ROWS_A_TABLE}) i; analyze {name};"
-        )
-    };
-    let (orders, payments) = (table("orders"), table("payments"));
-    tokio::try_join!(server.execute(DATABASE, &orders), server.execute(DATABASE, &payments))?;
+    let (orders, payments) =
+        (load::rows(&server, DATABASE, "orders", ROWS_A_TABLE), load::rows(&server, DATABASE, "payments", ROWS_A_TABLE));
+    tokio::try_join!(orders, payments)?;
     Ok(server)
 }
 

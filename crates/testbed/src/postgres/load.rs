@@ -30,6 +30,24 @@ pub async fn fill(world: &World, server: &Postgres, database: &str, scale: u32) 
     Ok(())
 }
 
+/// How many rows of [`rows`] are a gigabyte on disk, index included.
+pub const ROWS_OF_A_GIGABYTE: u32 = 960_000;
+
+/// Makes a table of `count` rows of about a kilobyte, which compress to about a fifth; pgbench's own rows
+/// compress to nothing and would flatter whoever compresses.
+///
+/// # Errors
+/// The server's own.
+pub async fn rows(server: &Postgres, database: &str, table: &str, count: u32) -> Result<()> {
+    let statements = format!(
+        "create table {table} (id bigint primary key, customer text not null, amount numeric not null, note text not null); \
+         insert into {table} select i, 'customer ' || i % 9973, i * 0.01, \
+         encode(sha512((i || '{table}')::bytea), 'hex') || encode(sha512((i || 'b')::bytea), 'base64') || repeat(md5(i::text), 22) \
+         from generate_series(1, {count}) i; analyze {table};"
+    );
+    server.execute(database, &statements).await
+}
+
 /// Clients that write until they are stopped.
 #[derive(Debug)]
 pub struct Load {

@@ -15,9 +15,6 @@ use crate::peers::{ALL, Bench, Peer};
 const GIGABYTES: u32 = 4;
 const RUNS: usize = 3;
 
-/// pgbench's tables of this scale are a gigabyte.
-const SCALE_OF_A_GIGABYTE: u32 = 67;
-
 /// Muster's own zstd level where nothing is asked for.
 const LEVEL: u32 = 3;
 
@@ -99,7 +96,10 @@ async fn measure(world: &World, gigabytes: u32, runs: usize) -> Result<(Runs, Ve
     let options = Options { settings, ..Options::default() };
     let (sites, server) = tokio::try_join!(TwoSites::start(world), Postgres::start(world, "bench", &options))?;
     println!("filling {gigabytes} GB");
-    load::fill(world, &server, "bench", gigabytes * SCALE_OF_A_GIGABYTE).await?;
+    server.execute("postgres", "create database bench").await?;
+    for gigabyte in 1..=gigabytes {
+        load::rows(&server, "bench", &format!("orders_{gigabyte}"), load::ROWS_OF_A_GIGABYTE).await?;
+    }
     server.execute("postgres", "checkpoint").await?;
     let bench = Bench { world, server: &server, level: LEVEL };
     let (here, absent): (Vec<Peer>, Vec<Peer>) = ALL.into_iter().partition(|peer| peer.is_here());
