@@ -4,12 +4,14 @@
 //! `muster_identity::context`. What always holds: it is readable by its owner alone, changed whole or not at all, and two commands that
 //! change it at once both take effect (a lock file beside it).
 
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use muster_common::fault::{ErrorKind, Fault};
 use muster_common::name::Name;
 use muster_identity::client::{self, ReloadableClient};
-use muster_identity::context::{self, ContextError, Contexts, OperatorContext};
+use muster_identity::context::{ContextError, Contexts, OperatorContext};
 use muster_identity::credentials::Credentials;
 use muster_service::clock;
 use tonic::transport::Channel;
@@ -48,7 +50,15 @@ pub struct Connection {
 /// # Errors
 /// Where neither the variable nor a home folder is known.
 pub fn file() -> Result<PathBuf, Fault> {
-    context::default_path(|name| std::env::var_os(name)).ok_or_else(|| {
+    file_from(|name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from))
+}
+
+fn file_from(variable: impl Fn(&str) -> Option<PathBuf>) -> Result<PathBuf, Fault> {
+    if let Some(path) = variable(FILE_VARIABLE) {
+        return Ok(path);
+    }
+    let configuration = variable("XDG_CONFIG_HOME").or_else(|| variable("HOME").map(|home| home.join(".config")));
+    configuration.map(|folder| folder.join("muster/contexts.yaml")).ok_or_else(|| {
         Fault::refused(ErrorKind::FailedPrecondition, format!("find the context file: neither {FILE_VARIABLE} nor HOME is set"))
             .hint(format!("set {FILE_VARIABLE} to a file that only you can read"))
     })
@@ -144,8 +154,29 @@ fn refuse_expired(context: &OperatorContext, credentials: &Credentials) -> Resul
     ))
 }
 
+/// Reads, changes and writes the file under its lock.
 fn change<T>(own: &Path, change: impl FnOnce(&mut Contexts) -> Result<T, ContextError>) -> Result<T, Fault> {
-    Contexts::change(own, change).map_err(|error| fault(&error))
+    let _lock = lock(own)?;
+    let mut contexts = Contexts::load(own).map_err(|error| fault(&error))?;
+    let answer = change(&mut contexts).map_err(|error| fault(&error))?;
+    contexts.store(own).map_err(|error| fault(&error))?;
+    Ok(answer)
+}
+
+/// Held until the returned file is closed.
+fn lock(own: &Path) -> Result<File, Fault> {
+    let failed = |what: &str, error: &dyn std::fmt::Display| {
+        Fault::refused(ErrorKind::FailedPrecondition, format!("{what}: {error}"))
+            .hint(format!("set {FILE_VARIABLE} to a file that you may write"))
+    };
+    if let Some(folder) = own.parent().filter(|folder| !folder.as_os_str().is_empty() && !folder.exists()) {
+        muster_service::files::create_private_folder(folder).map_err(|error| failed("context file", &error))?;
+    }
+    let path = own.with_extension("lock");
+    let opened = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path);
+    let locked =
+        opened.and_then(|file| rustix::fs::flock(&file, rustix::fs::FlockOperation::LockExclusive).map(|()| file).map_err(Into::into));
+    locked.map_err(|error| failed(&format!("lock {}", path.display()), &error))
 }
 
 /// What is wrong with the context file, as an operator reads it.
@@ -202,6 +233,18 @@ mod tests {
         let path = folder.join(format!("{called}.yaml"));
         Contexts::single(context).store(&path).unwrap();
         path
+    }
+
+    #[test]
+    fn the_file_is_where_the_variables_say() {
+        let with = |pairs: &[(&str, &str)]| {
+            let pairs: Vec<(String, PathBuf)> = pairs.iter().map(|(n, v)| ((*n).to_owned(), PathBuf::from(v))).collect();
+            file_from(move |name| pairs.iter().find(|(n, _)| n == name).map(|(_, v)| v.clone()))
+        };
+        assert_eq!(with(&[("MUSTER_CONTEXT_FILE", "/x/c.yaml"), ("HOME", "/h")]).unwrap(), Path::new("/x/c.yaml"));
+        assert_eq!(with(&[("XDG_CONFIG_HOME", "/x"), ("HOME", "/h")]).unwrap(), Path::new("/x/muster/contexts.yaml"));
+        assert_eq!(with(&[("HOME", "/h")]).unwrap(), Path::new("/h/.config/muster/contexts.yaml"));
+        assert!(with(&[]).unwrap_err().to_string().contains("HINT"));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The controller: journals, decides, commands agents, answers operators.
 
 pub mod agents;
+pub mod api;
 pub mod config;
 pub mod inventory;
 pub mod metrics;

@@ -3,8 +3,6 @@
 //! `muster operator add`, `muster-controller admin-cert` and `dev` make a file with one context; importing puts it into the operator's own.
 
 use std::fmt;
-use std::fs::{File, OpenOptions};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use muster_common::name::Name;
@@ -150,22 +148,11 @@ impl Contexts {
     /// # Errors
     /// Where it cannot be written.
     pub fn store(&self, path: &Path) -> Result<(), ContextError> {
-        make_folder(path)?;
+        if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty() && !folder.exists()) {
+            files::create_private_folder(folder)?;
+        }
         let text = serde_saphyr::to_string(self).map_err(|error| ContextError::Encode(error.to_string()))?;
         Ok(files::write_atomically(path, text.as_bytes(), KEY_MODE)?)
-    }
-
-    /// Reads, changes and writes a file under a lock beside it, so that two programs that change it at once both take effect.
-    ///
-    /// # Errors
-    /// Where it cannot be read or written, or `change` refuses; then it stays as it was.
-    pub fn change<T>(path: &Path, change: impl FnOnce(&mut Self) -> Result<T, ContextError>) -> Result<T, ContextError> {
-        make_folder(path)?;
-        let _held_until_the_end = lock(&path.with_extension("lock"))?;
-        let mut contexts = Self::load(path)?;
-        let answer = change(&mut contexts)?;
-        contexts.store(path)?;
-        Ok(answer)
     }
 
     /// Takes the contexts of another file in: those of the same name are replaced, its current one becomes current. Gives their names.
@@ -216,21 +203,6 @@ impl Contexts {
     }
 }
 
-fn make_folder(path: &Path) -> Result<(), FileError> {
-    match path.parent().filter(|folder| !folder.as_os_str().is_empty() && !folder.exists()) {
-        Some(folder) => files::create_private_folder(folder),
-        None => Ok(()),
-    }
-}
-
-/// Held until the returned file is closed.
-fn lock(path: &Path) -> Result<File, FileError> {
-    let opened = OpenOptions::new().create(true).truncate(false).write(true).mode(KEY_MODE).open(path);
-    let locked =
-        opened.and_then(|file| rustix::fs::flock(&file, rustix::fs::FlockOperation::LockExclusive).map(|()| file).map_err(Into::into));
-    locked.map_err(|source| FileError { act: "lock", path: path.to_owned(), source })
-}
-
 /// Where an operator's own file is: `$MUSTER_CONTEXT_FILE`, else `muster/contexts.yaml` in `$XDG_CONFIG_HOME` or `~/.config`. `None` where
 /// the environment names neither a file nor a home. `variable` reads the environment.
 pub fn default_path(variable: impl Fn(&str) -> Option<std::ffi::OsString>) -> Option<PathBuf> {
@@ -269,9 +241,9 @@ mod tests {
             let found = |name: &str| set.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).into());
             default_path(found).map(|path| path.display().to_string())
         };
-        assert_eq!(path(&[("HOME", "/h")]).as_deref(), Some("/h/.config/muster/contexts.yaml"));
-        assert_eq!(path(&[("HOME", "/h"), ("XDG_CONFIG_HOME", "/c")]).as_deref(), Some("/c/muster/contexts.yaml"));
-        assert_eq!(path(&[("HOME", "/h"), ("MUSTER_CONTEXT_FILE", "/a.yaml")]).as_deref(), Some("/a.yaml"));
+        assert_eq!(path(&[("HOME", "/home/ada")]).as_deref(), Some("/home/ada/.config/muster/contexts.yaml"));
+        assert_eq!(path(&[("HOME", "/home/ada"), ("XDG_CONFIG_HOME", "/c")]).as_deref(), Some("/c/muster/contexts.yaml"));
+        assert_eq!(path(&[("HOME", "/home/ada"), ("MUSTER_CONTEXT_FILE", "/a.yaml")]).as_deref(), Some("/a.yaml"));
         assert_eq!(path(&[("HOME", "")]), None);
     }
 }

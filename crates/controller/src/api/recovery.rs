@@ -1,0 +1,164 @@
+//! `RecoveryService`: backups and restores. Each call answers as soon as its operation is journaled.
+
+use muster_common::fault::{ErrorKind, Fault};
+use muster_service::trace::traceparent_of;
+use muster_wire::convert::{name_from_proto, optional_name_from_proto};
+use muster_wire::proto::v1::recovery_service_server::RecoveryService;
+use muster_wire::proto::v1::restore_request::Target;
+use muster_wire::proto::v1::{BackupRequest, BackupResponse, Operation, RestoreRequest, RestoreResponse};
+use tonic::{Request, Response, Status};
+
+use super::{Api, digest, request_id, some_duration, status, subject_of};
+use crate::operation::asked::{Asked, AskedBackup, AskedRestore, Place, What};
+
+/// The longest label, in bytes.
+const MOST_LABEL: usize = 200;
+/// The most tablespaces that one request may place.
+const MOST_TABLESPACES: usize = 1_000;
+
+#[tonic::async_trait]
+impl RecoveryService for Api {
+    async fn backup(&self, request: Request<BackupRequest>) -> Result<Response<BackupResponse>, Status> {
+        let caller = subject_of(&request)?;
+        asked_failpoint()?;
+        let mut message = request.into_inner();
+        let asked = (|| {
+            let request_id = request_id(&std::mem::take(&mut message.request_id))?;
+            let digest = digest(&message);
+            let stall_limit = some_duration(message.stall_limit, "stall_limit")?;
+            Ok(asked(caller, request_id, digest, stall_limit, self.backup_of(message)?))
+        })();
+        let operation = self.start(asked.map_err(status)?).await?;
+        Ok(Response::new(BackupResponse { operation: Some(operation) }))
+    }
+
+    async fn restore(&self, request: Request<RestoreRequest>) -> Result<Response<RestoreResponse>, Status> {
+        let caller = subject_of(&request)?;
+        asked_failpoint()?;
+        let mut message = request.into_inner();
+        let asked = (|| {
+            let request_id = request_id(&std::mem::take(&mut message.request_id))?;
+            let digest = digest(&message);
+            let stall_limit = some_duration(message.stall_limit, "stall_limit")?;
+            Ok(asked(caller, request_id, digest, stall_limit, self.restore_of(message)?))
+        })();
+        let operation = self.start(asked.map_err(status)?).await?;
+        Ok(Response::new(RestoreResponse { operation: Some(operation) }))
+    }
+}
+
+/// Stop 1 of the spine: the call is allowed and nothing is journaled yet.
+fn asked_failpoint() -> Result<(), Status> {
+    muster_failpoint::hit("controller.stop1.asked")
+        .map_err(|injected| status(Fault::refused(ErrorKind::Unavailable, injected.to_string()).hint("a test asked for it")))
+}
+
+/// A request as operations take it.
+pub(super) fn asked(
+    caller: String,
+    request_id: Option<String>,
+    digest: String,
+    stall_limit: Option<std::time::Duration>,
+    what: What,
+) -> Asked {
+    let traceparent = traceparent_of(&tracing::Span::current()).unwrap_or_default();
+    Asked { cause: caller.clone(), caller, request_id, digest, parent: None, stall_limit, traceparent, what }
+}
+
+impl Api {
+    /// Starts an operation, whatever becomes of the call.
+    pub(super) async fn start(&self, asked: Asked) -> Result<Operation, Status> {
+        let operations = self.agents.operations.clone();
+        self.detached("accept an operation", async move { operations.start(asked).await }).await
+    }
+
+    /// Refuses names that do not exist with the nearest that do.
+    pub(super) fn must_exist(&self, component: &str, instance: &str) -> Result<(), Fault> {
+        let declared = self.agents.assigner.declared();
+        declared.component(component)?;
+        if !instance.is_empty() {
+            declared.instance(component, instance)?;
+        }
+        Ok(())
+    }
+
+    fn backup_of(&self, message: BackupRequest) -> Result<What, Fault> {
+        self.must_exist(&message.component, &message.instance)?;
+        if message.label.len() > MOST_LABEL || message.label.chars().any(char::is_control) {
+            return Err(Fault::refused(
+                ErrorKind::InvalidArgument,
+                format!("label: expected at most {MOST_LABEL} bytes without control characters"),
+            )
+            .hint("give a shorter label"));
+        }
+        if message.compression_level > 19 {
+            return Err(Fault::refused(
+                ErrorKind::InvalidArgument,
+                format!("compression_level: {} is none; expected 1 to 19", message.compression_level),
+            )
+            .hint("leave it out for 1"));
+        }
+        Ok(What::Backup(AskedBackup {
+            component: name_from_proto(&message.component, "component")?,
+            instance: optional_name_from_proto(&message.instance, "instance")?,
+            label: message.label,
+            compression_level: message.compression_level,
+            slow_checkpoint: message.slow_checkpoint,
+        }))
+    }
+
+    fn restore_of(&self, message: RestoreRequest) -> Result<What, Fault> {
+        self.must_exist(&message.component, "")?;
+        if message.instance.is_empty() {
+            return Err(Fault::refused(ErrorKind::InvalidArgument, "instance: missing; a restore names whose agent does it")
+                .hint(format!("`muster describe component {}` shows the instances", message.component)));
+        }
+        self.must_exist(&message.component, &message.instance)?;
+        if message.tablespaces.len() > MOST_TABLESPACES {
+            return Err(Fault::refused(
+                ErrorKind::ResourceExhausted,
+                format!("tablespaces: {} of them; {MOST_TABLESPACES} is the bound", message.tablespaces.len()),
+            )
+            .hint("restore beside, and move tablespaces then"));
+        }
+        for (oid, directory) in &message.tablespaces {
+            absolute(directory, &format!("tablespaces[{oid}]"))?;
+        }
+        let place = match message.target {
+            None => {
+                return Err(Fault::refused(ErrorKind::InvalidArgument, "target: missing; a restore says where to")
+                    .hint("give one of empty, in_place, beside"));
+            }
+            Some(Target::Empty(())) => Place::Empty,
+            Some(Target::InPlace(())) => Place::InPlace,
+            Some(Target::Beside(beside)) => {
+                absolute(&beside.directory, "beside.directory")?;
+                let port = u16::try_from(beside.port).map_err(|_| {
+                    Fault::refused(ErrorKind::InvalidArgument, format!("beside.port: {} is no TCP port", beside.port))
+                        .hint("give 1 to 65535, or 0")
+                })?;
+                Place::Beside { directory: beside.directory, port }
+            }
+        };
+        Ok(What::Restore(AskedRestore {
+            component: name_from_proto(&message.component, "component")?,
+            instance: name_from_proto(&message.instance, "instance")?,
+            point: message.point,
+            place,
+            dry_run: message.dry_run,
+            consent: message.consent,
+            tablespaces: message.tablespaces.into_iter().collect(),
+            keep_old: some_duration(message.keep_old, "keep_old")?,
+            no_start: message.no_start,
+        }))
+    }
+}
+
+fn absolute(path: &str, field: &str) -> Result<(), Fault> {
+    if path.starts_with('/') && path.len() <= 4_096 && !path.split('/').any(|part| part == "..") && !path.contains('\0') {
+        return Ok(());
+    }
+    let shown: String = path.chars().take(120).collect();
+    Err(Fault::refused(ErrorKind::InvalidArgument, format!("{field}: {shown:?} is no absolute path without .. parts"))
+        .hint("give a path from the root"))
+}

@@ -1,0 +1,287 @@
+//! The one page: what is declared, what was seen of it, what runs, and what a disaster would cost now.
+//!
+//! Reading is in `gather`; what is made of it is pure. What always holds: a figure is measured or absent, never assumed.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use muster_common::fault::Fault;
+use muster_common::name::{InstanceName, Name};
+use muster_common::time::Timestamp;
+use muster_service::clock;
+use muster_wire::convert::{duration_to_proto, timestamp_from_proto, timestamp_to_proto};
+use muster_wire::proto::v1::resource::Spec;
+use muster_wire::proto::v1::{
+    AgentStatus, ComponentSpec, ComponentStatus, Condition, ControllerStatus, InstanceStatus, Operation, OperationState, Priority,
+    RecoveryPoint, Resource, StatusPage, operation,
+};
+
+use super::Api;
+use crate::agents::link::Agents;
+use crate::inventory::{Declared, DeclaredInstance, Kind};
+use crate::operation::handle::ListFilter;
+use crate::store::shards::Kept;
+use crate::store::{agents, meta, points, shards};
+
+/// The most running operations that one page shows.
+const MOST_RUNNING: u32 = 500;
+/// How many operations of a component are looked through for its last complete restore.
+const RESTORES_LOOKED_AT: u32 = 100;
+
+impl Api {
+    /// The page; of one component where `component` is not empty.
+    pub(super) async fn page(&self, component: &str) -> Result<StatusPage, Fault> {
+        let declared = self.agents.assigner.declared();
+        if !component.is_empty() {
+            declared.component(component)?;
+        }
+        let running = ListFilter { running: true, ..ListFilter::default() };
+        let (running, _) = self.agents.operations.list(running, MOST_RUNNING).await?;
+        let mut read = self.agents.store.read().await?;
+        let shards: BTreeMap<Name, Kept> = shards::all(&mut read).await?.into_iter().collect();
+        let behind = meta::behind(&mut read).await?;
+        let known = agents::all(&mut read).await?;
+        let mut components = Vec::new();
+        for (_, name, resource) in
+            declared.iter().filter(|(kind, name, _)| *kind == Kind::Component && (component.is_empty() || name.as_str() == component))
+        {
+            let Some(Spec::Component(spec)) = &resource.spec else { continue };
+            let newest = points::list(&mut read, name, None, 1).await?.into_iter().next();
+            let facts = Facts {
+                name,
+                spec,
+                shard: shards.get(name),
+                newest,
+                measured_rto: self.measured_rto(name).await?,
+                running: running.iter().filter(|operation| operation.component == name.as_str()).cloned().collect(),
+                now: clock::now(),
+            };
+            let instances = declared.instances().filter(|instance| instance.name.component == *name);
+            components.push(facts.status(instances.map(|instance| instance_status(&self.agents, &instance, facts.shard)).collect()));
+        }
+        drop(read);
+        components.sort_by(|a, b| rank(b.priority()).cmp(&rank(a.priority())).then(a.name.cmp(&b.name)));
+        let agents = known.into_iter().map(|record| agent_status(&self.agents, record)).collect();
+        Ok(StatusPage { controller: Some(self.controller_status(behind)), components, agents })
+    }
+
+    fn controller_status(&self, behind: String) -> ControllerStatus {
+        let store = &self.agents.store;
+        ControllerStatus {
+            build: env!("CARGO_PKG_VERSION").to_owned(),
+            term: store.term().0,
+            store: store.path().display().to_string(),
+            store_id: store.store_id().to_string(),
+            started_at: Some(timestamp_to_proto(self.started)),
+            now: Some(timestamp_to_proto(clock::now())),
+            behind,
+        }
+    }
+
+    /// How long the component's last complete restore took, from its acceptance to its end.
+    async fn measured_rto(&self, component: &Name) -> Result<Option<Duration>, Fault> {
+        let filter = ListFilter { component: Some(component.clone()), state: OperationState::Succeeded, ..ListFilter::default() };
+        let (ended, _) = self.agents.operations.list(filter, RESTORES_LOOKED_AT).await?;
+        Ok(ended.iter().find(|operation| is_complete_restore(operation)).and_then(took))
+    }
+}
+
+/// A restore that was done, not planned only, and whose server ran at its end (a folder of files has none).
+fn is_complete_restore(operation: &Operation) -> bool {
+    !operation.dry_run && matches!(operation.result, Some(operation::Result::Restore(_)))
+}
+
+fn took(operation: &Operation) -> Option<Duration> {
+    let at = |at: &Option<prost_types::Timestamp>| at.as_ref().and_then(|at| timestamp_from_proto(at, "at").ok());
+    Some(at(&operation.finished_at)?.since(at(&operation.created_at)?))
+}
+
+/// What a component's part of the page is made of.
+struct Facts<'a> {
+    name: &'a Name,
+    spec: &'a ComponentSpec,
+    shard: Option<&'a Kept>,
+    newest: Option<RecoveryPoint>,
+    measured_rto: Option<Duration>,
+    running: Vec<Operation>,
+    now: Timestamp,
+}
+
+impl Facts<'_> {
+    fn status(&self, instances: Vec<InstanceStatus>) -> ComponentStatus {
+        let reign = self.shard.and_then(|kept| kept.record.as_ref()).map(|record| &record.reign);
+        let reached = self.newest.as_ref().and_then(|point| point.finished_at.as_ref()).and_then(|at| timestamp_from_proto(at, "at").ok());
+        ComponentStatus {
+            name: self.name.to_string(),
+            priority: self.spec.priority,
+            objectives: self.spec.objectives,
+            measured_rpo: reached.map(|reached| duration_to_proto(self.now.since(reached))),
+            measured_rto: self.measured_rto.map(duration_to_proto),
+            epoch: reign.map_or(0, |reign| reign.epoch.0),
+            writer: reign.map(|reign| reign.writer.to_string()).unwrap_or_default(),
+            instances,
+            newest_point: self.newest.clone(),
+            running: self.running.clone(),
+        }
+    }
+}
+
+fn instance_status(agents: &Agents, instance: &DeclaredInstance<'_>, shard: Option<&Kept>) -> InstanceStatus {
+    let seen = agents.observations.of(&instance.name).filter(|seen| seen.agent == instance.agent);
+    let superseded = shard.and_then(|kept| kept.record.as_ref()).is_some_and(|record| record.superseded.contains(&instance.name.instance));
+    let status = InstanceStatus {
+        name: instance.name.instance.to_string(),
+        site: instance.site.to_string(),
+        agent: instance.agent.to_string(),
+        connected: agents.courier.is_connected(&instance.agent),
+        superseded,
+        ..InstanceStatus::default()
+    };
+    match seen {
+        None => status,
+        Some(seen) => {
+            let age = Some(duration_to_proto(seen.age(Instant::now())));
+            InstanceStatus { observation: Some(seen.observation), age, kept: seen.kept, ..status }
+        }
+    }
+}
+
+/// An agent as the page and the fleet's list show it.
+pub(super) fn agent_status(agents: &Agents, record: agents::Record) -> AgentStatus {
+    let live = agents.roster.of(&record.name).unwrap_or_default();
+    let connected = agents.courier.is_connected(&record.name);
+    let heard = record.last_heard.max((live.last_heard.0 != 0).then_some(live.last_heard));
+    AgentStatus {
+        name: record.name.to_string(),
+        site: record.site.to_string(),
+        connected,
+        last_heard_at: heard.map(timestamp_to_proto),
+        build: record.build,
+        clock_offset_ms: live.clock_offset_ms,
+        // What it said while it was connected may be mended since.
+        problems: if connected { live.problems() } else { Vec::new() },
+        certificate_until: record.certificate_until.map(timestamp_to_proto),
+        encryption_key: record.encryption_key,
+        refused_calls: record.refused_calls.saturating_add(live.refused),
+        revoked: record.revoked,
+    }
+}
+
+/// What agents and this controller found about a resource. A component has its instances' conditions, each with the instance's name in front.
+pub(super) fn conditions_of(agents: &Agents, declared: &Declared, resource: &Resource) -> Vec<Condition> {
+    if !matches!(resource.spec, Some(Spec::Component(_))) {
+        return Vec::new();
+    }
+    declared
+        .instances()
+        .filter(|instance| instance.name.component.as_str() == resource.name)
+        .flat_map(|instance| conditions_of_instance(agents, &instance.name, &instance.agent))
+        .collect()
+}
+
+fn conditions_of_instance(agents: &Agents, name: &InstanceName, agent: &Name) -> Vec<Condition> {
+    let connected = agents.courier.is_connected(agent);
+    let mut conditions = vec![Condition {
+        name: "AgentConnected".into(),
+        ok: connected,
+        blocking: true,
+        message: format!("{}: agent {agent} {}", name.instance, if connected { "is connected" } else { "is not connected" }),
+        hint: if connected { String::new() } else { format!("look at `systemctl status muster-agent` on the machine of {agent}") },
+    }];
+    if let Some(seen) = agents.observations.of(name).filter(|seen| seen.agent == *agent) {
+        let told = seen.observation.conditions.into_iter();
+        conditions.extend(told.map(|condition| Condition { message: format!("{}: {}", name.instance, condition.message), ..condition }));
+    }
+    conditions
+}
+
+/// Unspecified counts as medium.
+fn rank(priority: Priority) -> u8 {
+    match priority {
+        Priority::Low => 0,
+        Priority::Unspecified | Priority::Medium => 1,
+        Priority::High => 2,
+        Priority::Critical => 3,
+    }
+}
+
+/// The page without what changes by itself each second: two that are equal so need not both be sent.
+#[must_use]
+pub fn without_ages(page: &StatusPage) -> StatusPage {
+    let mut page = page.clone();
+    if let Some(controller) = &mut page.controller {
+        controller.now = None;
+    }
+    for component in &mut page.components {
+        component.measured_rpo = None;
+        for instance in &mut component.instances {
+            instance.age = None;
+            if let Some(observation) = &mut instance.observation {
+                observation.at = None;
+            }
+        }
+    }
+    for agent in &mut page.agents {
+        agent.last_heard_at = None;
+        agent.clock_offset_ms = 0;
+    }
+    page
+}
+
+#[cfg(test)]
+mod tests {
+    use muster_common::id::ReignId;
+    use muster_failover::reign::ShardRecord;
+    use muster_wire::proto::v1::RestoreResult;
+
+    use super::*;
+
+    fn at(seconds: i64) -> Option<prost_types::Timestamp> {
+        Some(prost_types::Timestamp { seconds, nanos: 0 })
+    }
+
+    #[test]
+    fn rpo_is_the_age_of_the_newest_point_and_absent_without_one() {
+        let name: Name = "docs".parse().unwrap();
+        let spec = ComponentSpec::default();
+        let record = ShardRecord::first("istanbul".parse().unwrap(), ReignId::from_bytes([1; 16]));
+        let kept = Kept { record: Some(record), ..Kept::default() };
+        let facts = |newest| Facts {
+            name: &name,
+            spec: &spec,
+            shard: Some(&kept),
+            newest,
+            measured_rto: None,
+            running: Vec::new(),
+            now: Timestamp(1_000_000_000),
+        };
+        let status = facts(Some(RecoveryPoint { finished_at: at(400), ..RecoveryPoint::default() })).status(Vec::new());
+        assert_eq!(status.measured_rpo.map(|d| d.seconds), Some(600));
+        assert_eq!((status.epoch, status.writer.as_str()), (1, "istanbul"));
+        assert_eq!(facts(None).status(Vec::new()).measured_rpo, None);
+    }
+
+    #[test]
+    fn only_a_restore_that_was_done_measures_rto() {
+        let done = Operation {
+            created_at: at(100),
+            finished_at: at(160),
+            result: Some(operation::Result::Restore(RestoreResult::default())),
+            ..Operation::default()
+        };
+        assert!(is_complete_restore(&done));
+        assert_eq!(took(&done), Some(Duration::from_secs(60)));
+        assert!(!is_complete_restore(&Operation { dry_run: true, ..done }));
+        assert!(!is_complete_restore(&Operation::default()));
+    }
+
+    #[test]
+    fn pages_that_differ_in_ages_only_are_the_same() {
+        let page = |seconds| StatusPage {
+            controller: Some(ControllerStatus { now: at(seconds), ..ControllerStatus::default() }),
+            agents: vec![AgentStatus { last_heard_at: at(seconds), ..AgentStatus::default() }],
+            ..StatusPage::default()
+        };
+        assert_eq!(without_ages(&page(1)), without_ages(&page(2)));
+    }
+}
