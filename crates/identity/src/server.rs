@@ -2,7 +2,7 @@
 //!
 //! A client certificate is asked for and optional; one that is shown must be good. New connections get the newest configuration, old ones
 //! live on. What always holds: TLS 1.3 only, no resumption (a resumed session would not be checked again), every handshake is bounded in
-//! time, connections are bounded in number, and those without a certificate cannot use up the places of the others.
+//! time, connections are bounded in number, and those without a certificate neither use up the places of the others nor live for long.
 
 use std::io;
 use std::net::SocketAddr;
@@ -20,6 +20,7 @@ use rustls::{RootCertStore, ServerConfig};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::time::Sleep;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
@@ -60,11 +61,13 @@ pub struct Limits {
     pub connections: usize,
     /// Of them without a certificate.
     pub anonymous: usize,
+    /// How long one without a certificate lives: Enroll and a health check are short.
+    pub anonymous_life: Duration,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { connections: 4_096, anonymous: 256 }
+        Self { connections: 4_096, anonymous: 256, anonymous_life: Duration::from_secs(60) }
     }
 }
 
@@ -116,7 +119,14 @@ pub struct Connection {
     stream: TlsStream<TcpStream>,
     info: ConnectInfo,
     _place: OwnedSemaphorePermit,
-    _anonymous_place: Option<OwnedSemaphorePermit>,
+    anonymous: Option<Anonymous>,
+}
+
+/// What bounds a connection without a certificate.
+#[derive(Debug)]
+struct Anonymous {
+    _place: OwnedSemaphorePermit,
+    end: Pin<Box<Sleep>>,
 }
 
 /// Connections as they come, for `serve_with_incoming_shutdown`. It ends with the accept loop.
@@ -128,7 +138,11 @@ pub struct Incoming {
 /// Accepts on `listener` until `shutdown`. The connections that are handed out live on after it.
 pub fn incoming(listener: TcpListener, server: Arc<ReloadableServer>, limits: Limits, shutdown: CancellationToken) -> Incoming {
     let (sender, connections) = mpsc::channel(32);
-    let places = Places { all: Arc::new(Semaphore::new(limits.connections)), anonymous: Arc::new(Semaphore::new(limits.anonymous)) };
+    let places = Places {
+        all: Arc::new(Semaphore::new(limits.connections)),
+        anonymous: Arc::new(Semaphore::new(limits.anonymous)),
+        anonymous_life: limits.anonymous_life,
+    };
     tokio::spawn(accept(listener, server, places, sender, shutdown));
     Incoming { connections }
 }
@@ -137,6 +151,15 @@ pub fn incoming(listener: TcpListener, server: Arc<ReloadableServer>, limits: Li
 struct Places {
     all: Arc<Semaphore>,
     anonymous: Arc<Semaphore>,
+    anonymous_life: Duration,
+}
+
+impl Places {
+    fn anonymous(&self) -> io::Result<Anonymous> {
+        let place = self.anonymous.clone().try_acquire_owned();
+        let place = place.map_err(|_| io::Error::other("too many connections without a certificate"))?;
+        Ok(Anonymous { _place: place, end: Box::pin(tokio::time::sleep(self.anonymous_life)) })
+    }
 }
 
 async fn accept(
@@ -205,14 +228,9 @@ async fn handshake(
     let stream = shaken.await.map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "no handshake within 5 s"))??;
     let leaf = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
     let certificate = leaf.map(|leaf| PeerCertificate::from_der(leaf, &current.trust_domain)).transpose().map_err(io::Error::other)?;
-    let anonymous_place = match &certificate {
-        Some(_) => None,
-        None => {
-            Some(places.anonymous.clone().try_acquire_owned().map_err(|_| io::Error::other("too many connections without a certificate"))?)
-        }
-    };
+    let anonymous = if certificate.is_none() { Some(places.anonymous()?) } else { None };
     let info = ConnectInfo { peer, certificate: certificate.map(Arc::new) };
-    Ok(Connection { stream, info, _place: place, _anonymous_place: anonymous_place })
+    Ok(Connection { stream, info, _place: place, anonymous })
 }
 
 /// Small frames go out at once, and a peer whose machine vanished is noticed.
@@ -244,6 +262,11 @@ impl Connected for Connection {
 
 impl AsyncRead for Connection {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if let Some(anonymous) = &mut self.anonymous
+            && anonymous.end.as_mut().poll(cx).is_ready()
+        {
+            return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "a connection without a certificate has lived its time")));
+        }
         Pin::new(&mut self.stream).poll_read(cx, buffer)
     }
 }

@@ -8,11 +8,14 @@ use muster_identity::client::{self, ReloadableClient};
 use muster_identity::credentials::Credentials;
 use muster_identity::identity::Identity;
 use muster_identity::server::Limits;
+use muster_identity::token::{JoinSecret, JoinToken};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tonic::Code;
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_client::HealthClient;
 
-use crate::world::{BOUND, Ca, World, ago, ahead, call_status, check_health, name, now, who_am_i, with_gate_ahead};
+use crate::world::{BOUND, Ca, World, ago, ahead, call_status, check_health, name, now, set_serving, who_am_i, with_gate_ahead};
 
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -199,12 +202,9 @@ async fn a_silent_connection_is_ended_after_the_handshakes_time() {
 async fn those_without_a_certificate_cannot_take_the_places_of_the_others() {
     let ca = Ca::new();
     let controller = ca.controller();
-    let world = World::with(ca, &controller, Limits { connections: 64, anonymous: 2 }).await;
-    let token = muster_identity::token::JoinToken {
-        endpoints: vec![world.endpoint()],
-        authority: world.ca.authority.fingerprint(),
-        secret: muster_identity::token::JoinSecret::generate(),
-    };
+    let world = World::with(ca, &controller, Limits { connections: 64, anonymous: 2, ..Limits::default() }).await;
+    let token =
+        JoinToken { endpoints: vec![world.endpoint()], authority: world.ca.authority.fingerprint(), secret: JoinSecret::generate() };
     let mut anonymous = Vec::new();
     for _ in 0..2 {
         let channel = muster_identity::bootstrap::channel(&token).unwrap();
@@ -220,6 +220,25 @@ async fn those_without_a_certificate_cannot_take_the_places_of_the_others() {
         }
     };
     tokio::time::timeout(BOUND, freed).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_connection_without_a_certificate_ends_after_its_time_and_others_live_on() {
+    let ca = Ca::new();
+    let controller = ca.controller();
+    let limits = Limits { anonymous_life: Duration::from_secs(1), ..Limits::default() };
+    let world = World::with(ca, &controller, limits).await;
+    set_serving(&world.health, true).await;
+    let token =
+        JoinToken { endpoints: vec![world.endpoint()], authority: world.ca.authority.fingerprint(), secret: JoinSecret::generate() };
+    let watch = async |channel| HealthClient::new(channel).watch(HealthCheckRequest::default()).await.unwrap().into_inner();
+    let mut known = watch(world.channel(&world.ca.operator("viewer"))).await;
+    known.message().await.unwrap().unwrap();
+    let mut anonymous = watch(muster_identity::bootstrap::channel(&token).unwrap()).await;
+    anonymous.message().await.unwrap().unwrap();
+    tokio::time::timeout(BOUND, anonymous.message()).await.unwrap().unwrap_err();
+    set_serving(&world.health, false).await;
+    known.message().await.unwrap().unwrap();
 }
 
 #[tokio::test]
