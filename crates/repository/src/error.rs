@@ -42,7 +42,7 @@ pub struct StoreError {
 }
 
 /// Bytes that are not what they have to be.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
 pub struct Damage {
     /// The object, relative to the repository's root.
     pub object: String,
