@@ -152,6 +152,7 @@ impl Repository {
         if !(-7..=19).contains(&new.level) || !(1..=64).contains(&new.threads) {
             return Err(Error::Invalid(format!("zstd level {} and {} threads; expected -7 to 19 and 1 to 64", new.level, new.threads)));
         }
+        self.store().learn_checksums().await?;
         let tables = Tables::new(self.clone(), keys.clone(), new.cache.clone());
         let (buffers, free) = crossbeam_channel::bounded(FULL_PACKS);
         for _ in 0..FULL_PACKS {

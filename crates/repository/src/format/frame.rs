@@ -236,8 +236,3 @@ impl Opener {
         Ok(Opened { plain: &self.plain, digests: &self.digests })
     }
 }
-
-/// The digests that a leaf's digest is over, from an opened frame: of its slots, or its name.
-pub(crate) fn leaf_rows(header: &FrameHeader, digests: &[[u8; 16]]) -> Vec<[u8; 16]> {
-    if header.kind == FrameKind::Pages { digests.to_vec() } else { vec![header.name.0] }
-}

@@ -14,12 +14,16 @@ use std::time::{Duration, Instant, SystemTime};
 use bytes::Bytes;
 use muster_common::backoff::Backoff;
 use muster_common::time::Timestamp;
+use tokio::sync::OnceCell;
 
 use crate::error::{Error, StoreError, StoreErrorKind};
 use crate::location::Location;
 
-/// How long a store that does not answer is asked again, unless the caller says otherwise.
+/// How long a store that does not answer is asked again, unless the caller says otherwise. Under ten seconds it bounds each
+/// request too.
 pub const PATIENCE: Duration = Duration::from_secs(60);
+/// How long one request may take: a pack at 200 KB a second.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(180);
 
 /// The store does not answer, and somebody waits for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,6 +55,8 @@ pub(crate) struct Store {
     backend: Arc<Backend>,
     at: Arc<str>,
     trouble: Arc<Mutex<Option<Trouble>>>,
+    /// Whether the store looks at the checksums of what it gets; unknown before [`Store::learn_checksums`].
+    checks_bodies: Arc<OnceCell<bool>>,
     patience: Duration,
 }
 
@@ -75,7 +81,7 @@ impl Store {
             Location::Folder { path } => Backend::Folder(folder::Folder::new(path.clone())),
             Location::S3(s3) => Backend::S3(Box::new(s3::Bucket::open(s3, &at)?)),
         };
-        Ok(Self { backend: Arc::new(backend), at: at.into(), trouble: Arc::default(), patience: PATIENCE })
+        Ok(Self { backend: Arc::new(backend), at: at.into(), trouble: Arc::default(), checks_bodies: Arc::default(), patience: PATIENCE })
     }
 
     pub(crate) fn with_patience(&self, patience: Duration) -> Self {
@@ -115,8 +121,49 @@ impl Store {
                 let there = self.get(path, bytes.len() as u64).await;
                 if there.is_ok_and(|there| there == bytes) { Ok(()) } else { Err(error) }
             }
+            Ok(()) if self.checks_bodies.get() == Some(&false) => {
+                if self.get(path, bytes.len() as u64).await? == bytes {
+                    return Ok(());
+                }
+                Err(self.error(StoreErrorKind::Wrong, "write", path, "other bytes came back than were sent".into()))
+            }
             other => other,
         }
+    }
+
+    /// Finds out once whether the store refuses a body that was changed on its way. Where it does not, each object is read back.
+    pub(crate) async fn learn_checksums(&self) -> Result<bool, StoreError> {
+        self.checks_bodies
+            .get_or_try_init(|| async {
+                match &*self.backend {
+                    // What is written to a folder is fsynced; nothing checks it on its way, and nothing is on its way.
+                    Backend::Folder(_) => Ok(true),
+                    Backend::S3(bucket) => self.try_corrupted(bucket).await,
+                }
+            })
+            .await
+            .copied()
+    }
+
+    async fn try_corrupted(&self, bucket: &s3::Bucket) -> Result<bool, StoreError> {
+        let path = probe::new_path();
+        let refused = self.retry("probe", &path, || bucket.put_corrupted(&path, Bytes::from_static(&[7; 64]))).await?;
+        match self.size(&path).await {
+            Err(error) if error.kind == StoreErrorKind::NotFound => Ok(refused),
+            Err(error) => Err(error),
+            Ok(_) => self.remove_probe(&path).await.map(|()| false),
+        }
+    }
+
+    /// Writes without comparing what is there: for a probe.
+    async fn put_once(&self, path: &str, bytes: Bytes) -> Result<(), StoreError> {
+        self.retry("probe", path, || async {
+            match &*self.backend {
+                Backend::Folder(folder) => folder.put_new(path, bytes.clone()).await,
+                Backend::S3(bucket) => bucket.put_new(path, bytes.clone()).await,
+            }
+        })
+        .await
     }
 
     /// A whole object of at most `max` bytes.
@@ -188,12 +235,14 @@ impl Store {
         W: Future<Output = Result<T, Failed>>,
     {
         let started = Instant::now();
+        let bound = if self.patience < Duration::from_secs(10) { self.patience } else { REQUEST_TIMEOUT };
         let mut tries = 0;
         loop {
             let outcome = match muster_failpoint::hit("repository.request") {
-                Ok(()) => attempt().await,
-                Err(injected) => Err(Failed(StoreErrorKind::Unavailable, injected.to_string())),
+                Ok(()) => tokio::time::timeout(bound, attempt()).await,
+                Err(injected) => Ok(Err(Failed(StoreErrorKind::Unavailable, injected.to_string()))),
             };
+            let outcome = outcome.unwrap_or_else(|_| Err(Failed(StoreErrorKind::Unavailable, format!("no answer within {bound:?}"))));
             let Failed(kind, reason) = match outcome {
                 Ok(done) => {
                     *lock(&self.trouble) = None;

@@ -1,13 +1,16 @@
 //! A repository in a bucket, by `object_store`. Retries are ours, so that a store that is away is seen and told.
 //!
-//! Each PUT says `If-None-Match: *` and carries the SHA-256 of its bytes in what is signed.
+//! Each PUT says `If-None-Match: *` and carries the SHA-256 of its bytes. Whether the store looks at it is tried out with a body
+//! that was changed on its way.
 
 use std::ops::Range;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use bytes::Bytes;
 use futures::TryStreamExt;
 use object_store::aws::{AmazonS3, AmazonS3Builder, Checksum, S3ConditionalPut};
+use object_store::client::{HttpClient, HttpConnector, HttpError, HttpRequest, HttpResponse, HttpService, ReqwestConnector};
 use object_store::path::Path;
 use object_store::{Certificate, ClientOptions, GetOptions, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload, RetryConfig};
 
@@ -19,6 +22,8 @@ use muster_common::time::Timestamp;
 #[derive(Debug)]
 pub(super) struct Bucket {
     store: AmazonS3,
+    /// Changes each body on its way.
+    corrupting: AmazonS3,
     prefix: String,
 }
 
@@ -27,6 +32,10 @@ impl Bucket {
         let wrong = |reason: String| {
             Error::Store(StoreError { kind: StoreErrorKind::Unsupported, doing: "open", path: String::new(), at: at.to_owned(), reason })
         };
+        // reqwest takes the process's provider; where main did not choose one, it is ring, as everywhere.
+        if rustls::crypto::CryptoProvider::get_default().is_none() && rustls::crypto::ring::default_provider().install_default().is_err() {
+            tracing::debug!("another thread chose the TLS provider");
+        }
         let mut builder = AmazonS3Builder::new()
             .with_bucket_name(&location.bucket)
             .with_region(&location.region)
@@ -34,10 +43,7 @@ impl Bucket {
             .with_conditional_put(S3ConditionalPut::ETagMatch)
             .with_checksum_algorithm(Checksum::SHA256)
             .with_retry(RetryConfig { max_retries: 0, ..RetryConfig::default() });
-        let mut options = ClientOptions::new()
-            .with_connect_timeout(Duration::from_secs(10))
-            .with_timeout(Duration::from_secs(120))
-            .with_read_timeout(Duration::from_secs(30));
+        let mut options = ClientOptions::new().with_connect_timeout(Duration::from_secs(10)).with_timeout(super::REQUEST_TIMEOUT);
         if let Some(endpoint) = &location.endpoint {
             builder = builder.with_endpoint(endpoint.trim_end_matches('/'));
             options = options.with_allow_http(endpoint.starts_with("http://"));
@@ -54,12 +60,27 @@ impl Bucket {
                 key.token.into_iter().fold(builder, AmazonS3Builder::with_token)
             }
         };
-        let store = builder.with_client_options(options).build().map_err(|error| wrong(error.to_string()))?;
-        Ok(Self { store, prefix: location.prefix.trim_matches('/').to_owned() })
+        let builder = builder.with_client_options(options);
+        let corrupting = builder.clone().with_http_connector(Corrupting).build().map_err(|error| wrong(error.to_string()))?;
+        let store = builder.build().map_err(|error| wrong(error.to_string()))?;
+        Ok(Self { store, corrupting, prefix: location.prefix.trim_matches('/').to_owned() })
     }
 
     fn path(&self, path: &str) -> Path {
         if self.prefix.is_empty() { Path::from(path) } else { Path::from(format!("{}/{path}", self.prefix)) }
+    }
+
+    /// Whether the store refuses a body that is not the one that was sent. Leaves nothing behind but what it took wrongly.
+    pub(super) async fn put_corrupted(&self, path: &str, bytes: Bytes) -> Result<bool, Failed> {
+        match self.corrupting.put(&self.path(path), PutPayload::from_bytes(bytes)).await {
+            Ok(_) => Ok(false),
+            Err(error) => {
+                let failed = failed(error);
+                // Some stores answer 500 to a body that ends in another hash; the caller looks whether the object is there.
+                let refused = failed.0 != StoreErrorKind::Unavailable || failed.1.contains("status code: 500");
+                if refused { Ok(true) } else { Err(failed) }
+            }
+        }
     }
 
     pub(super) async fn put_new(&self, path: &str, bytes: Bytes) -> Result<(), Failed> {
@@ -138,9 +159,46 @@ fn failed(error: object_store::Error) -> Failed {
         object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. } => StoreErrorKind::AlreadyExists,
         object_store::Error::PermissionDenied { .. } | object_store::Error::Unauthenticated { .. } => StoreErrorKind::Denied,
         object_store::Error::NotImplemented { .. } | object_store::Error::NotSupported { .. } => StoreErrorKind::Unsupported,
-        _ => StoreErrorKind::Unavailable,
+        _ => kind_of_status(&reason),
     };
     Failed(kind, reason)
+}
+
+/// What stays a bare status in `object_store`: its text is the only place that tells it.
+fn kind_of_status(reason: &str) -> StoreErrorKind {
+    let status = reason.split_once("status code: ").and_then(|(_, rest)| rest.get(..3)).and_then(|status| status.parse::<u16>().ok());
+    match status {
+        Some(507) => StoreErrorKind::Full,
+        Some(400..=499) if reason.contains("Quota") || reason.contains("StorageFull") => StoreErrorKind::Full,
+        // 408 and 425 are timeouts, 409 is two writers at one moment, 429 throttles.
+        Some(408 | 409 | 425 | 429) => StoreErrorKind::Unavailable,
+        Some(400..=499) => StoreErrorKind::Unsupported,
+        _ => StoreErrorKind::Unavailable,
+    }
+}
+
+/// Sends other bytes than were signed, of the same length.
+#[derive(Debug)]
+struct Corrupting;
+
+#[derive(Debug)]
+struct CorruptingClient(HttpClient);
+
+impl HttpConnector for Corrupting {
+    fn connect(&self, options: &ClientOptions) -> object_store::Result<HttpClient> {
+        ReqwestConnector::default().connect(options).map(|client| HttpClient::new(CorruptingClient(client)))
+    }
+}
+
+#[async_trait]
+impl HttpService for CorruptingClient {
+    async fn call(&self, mut request: HttpRequest) -> Result<HttpResponse, HttpError> {
+        let length = request.body().content_length();
+        if length > 0 {
+            *request.body_mut() = Bytes::from(vec![b'?'; length]).into();
+        }
+        self.0.execute(request).await
+    }
 }
 
 /// The error with its causes, cut to what a person reads.
@@ -160,6 +218,20 @@ fn chain(error: &dyn std::error::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_bare_status_is_told_apart_by_what_trying_again_can_do() {
+        for (reason, kind) in [
+            ("Server returned non-2xx status code: 400 Bad Request: BadDigest", StoreErrorKind::Unsupported),
+            ("Server returned non-2xx status code: 429 Too Many", StoreErrorKind::Unavailable),
+            ("Server returned non-2xx status code: 503: SlowDown", StoreErrorKind::Unavailable),
+            ("Server returned non-2xx status code: 507: ", StoreErrorKind::Full),
+            ("Server returned non-2xx status code: 403: QuotaExceeded", StoreErrorKind::Full),
+            ("connection refused", StoreErrorKind::Unavailable),
+        ] {
+            assert_eq!(kind_of_status(reason), kind, "{reason}");
+        }
+    }
 
     #[test]
     fn access_keys_are_read_from_two_lines_and_from_an_aws_file() {

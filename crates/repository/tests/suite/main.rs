@@ -1,5 +1,7 @@
 //! The tests of the repository as its callers see it: one binary.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests fail by panicking")]
+
 mod support;
 
 mod round_trip;
