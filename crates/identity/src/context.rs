@@ -241,9 +241,9 @@ mod tests {
             let found = |name: &str| set.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).into());
             default_path(found).map(|path| path.display().to_string())
         };
-        assert_eq!(path(&[("HOME", "/home/ada")]).as_deref(), Some("/home/ada/.config/muster/contexts.yaml"));
-        assert_eq!(path(&[("HOME", "/home/ada"), ("XDG_CONFIG_HOME", "/c")]).as_deref(), Some("/c/muster/contexts.yaml"));
-        assert_eq!(path(&[("HOME", "/home/ada"), ("MUSTER_CONTEXT_FILE", "/a.yaml")]).as_deref(), Some("/a.yaml"));
+        assert_eq!(path(&[("HOME", "/users/ada")]).as_deref(), Some("/users/ada/.config/muster/contexts.yaml"));
+        assert_eq!(path(&[("HOME", "/users/ada"), ("XDG_CONFIG_HOME", "/c")]).as_deref(), Some("/c/muster/contexts.yaml"));
+        assert_eq!(path(&[("HOME", "/users/ada"), ("MUSTER_CONTEXT_FILE", "/a.yaml")]).as_deref(), Some("/a.yaml"));
         assert_eq!(path(&[("HOME", "")]), None);
     }
 }

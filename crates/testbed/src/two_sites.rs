@@ -172,15 +172,20 @@ impl TwoSites {
     /// Waits until every instance of the component is observed and has no condition that a backup is refused for.
     ///
     /// # Errors
-    /// Where that does not come: with the conditions that there are.
+    /// Where that does not come: with the instances that stand against it.
     pub async fn fit(&self, component: &str) -> Result<()> {
-        until(&format!("{component} to be fit for a backup"), LONG_ENOUGH, async || {
-            let page = self.operator.reads(&["status", component]).await?;
-            let instances = instances(&page, component)?;
-            let unfit: Vec<_> = instances.iter().filter(|instance| !is_fit(instance)).cloned().collect();
-            if unfit.is_empty() && !instances.is_empty() { Ok(true) } else { bail!("{}", Value::from(unfit)) }
-        })
-        .await
+        until(&format!("{component} to be fit for a backup"), LONG_ENOUGH, async || self.fit_now(component).await.map(|()| true)).await
+    }
+
+    /// Whether that is so now.
+    ///
+    /// # Errors
+    /// Where it is not: with the instances that stand against it.
+    pub async fn fit_now(&self, component: &str) -> Result<()> {
+        let page = self.operator.reads(&["status", component]).await?;
+        let instances = instances(&page, component)?;
+        let unfit: Vec<_> = instances.iter().filter(|instance| !is_fit(instance)).cloned().collect();
+        if unfit.is_empty() && !instances.is_empty() { Ok(()) } else { bail!("{component} is not fit: {}", Value::from(unfit)) }
     }
 
     /// Ids of the component's recovery points.
