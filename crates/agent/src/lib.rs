@@ -2,6 +2,7 @@
 //!
 //! It keeps what it took on, whatever happens to it or to the controller; it decides nothing about who may write.
 
+pub mod agent;
 pub mod assignment;
 pub mod config;
 pub mod convert;
@@ -9,4 +10,5 @@ pub mod durable;
 pub mod kept;
 pub mod link;
 pub mod memory;
+pub mod repositories;
 pub mod task;

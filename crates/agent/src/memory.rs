@@ -2,11 +2,12 @@
 //!
 //! What always holds: no number in it ever goes back, whichever controller says so.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use muster_common::counter::{Epoch, Term};
-use muster_common::id::{ReignId, StoreId};
+use muster_common::id::{ComponentId, ReignId, StoreId};
 use muster_common::name::InstanceName;
 use muster_common::time::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -33,6 +34,9 @@ pub struct Remembered {
     pub dropped_until: Timestamp,
     /// Serial numbers of revoked certificates, oldest first.
     pub revoked: Vec<String>,
+    /// The highest generation of each component's data key that was ever opened.
+    #[serde(default)]
+    pub key_generations: BTreeMap<ComponentId, u32>,
 }
 
 /// The epoch of one instance.

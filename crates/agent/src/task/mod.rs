@@ -6,8 +6,13 @@
 //! ```
 
 pub mod admit;
+pub mod check;
 pub mod command;
 pub mod inbox;
+pub mod perform;
+pub mod run;
+pub mod runner;
 pub mod schedule;
+pub mod scratch;
 pub mod stall;
 pub mod tombstones;
