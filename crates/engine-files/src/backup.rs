@@ -132,18 +132,13 @@ fn position(found: &[Found]) -> Position {
 }
 
 /// Several threads take entries in turn. Answers how many files vanished before they were read.
-async fn write_all(
-    root: &Path,
-    found: Vec<Found>,
-    writer: &Arc<PointWriter>,
-    counters: &Arc<Counters>,
-    work: &Work,
-) -> Result<u64, Fault> {
+async fn write_all(root: &Path, found: Vec<Found>, writer: &Arc<PointWriter>, counters: &Arc<Counters>, work: &Work) -> Result<u64, Fault> {
     let entries = Arc::new(Mutex::new(found.into_iter()));
     let vanished = Arc::new(AtomicU64::new(0));
     let mut threads = tokio::task::JoinSet::new();
     for _ in 0..work.threads.clamp(1, 64) {
-        let (entries, vanished, writer, counters, root) = (entries.clone(), vanished.clone(), writer.clone(), counters.clone(), root.to_owned());
+        let (entries, vanished, writer, counters, root) =
+            (entries.clone(), vanished.clone(), writer.clone(), counters.clone(), root.to_owned());
         threads.spawn_blocking(move || {
             loop {
                 let next = entries.lock().unwrap_or_else(PoisonError::into_inner).next();

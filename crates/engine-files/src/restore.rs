@@ -67,8 +67,9 @@ pub async fn restore(name: &str, folder: &Path, work: &Work, request: &RestoreRe
     if !request.dry_run
         && let Some(note) = work.notes.read().await?
     {
-        let note: Note = serde_json::from_slice(&note)
-            .map_err(|error| Fault::failed(ErrorKind::DataLoss, format!("resume the restore of {name}: its note: {error}")).hint(look(&place)))?;
+        let note: Note = serde_json::from_slice(&note).map_err(|error| {
+            Fault::failed(ErrorKind::DataLoss, format!("resume the restore of {name}: its note: {error}")).hint(look(&place))
+        })?;
         return finish(name, note, work).await;
     }
     let open = work.repository()?;
@@ -79,11 +80,13 @@ pub async fn restore(name: &str, folder: &Path, work: &Work, request: &RestoreRe
         () = work.cancel.cancelled() => return Err(stopped(name)),
     };
     if point.summary.details.kind != crate::backup::KIND {
-        let message = format!("restore {name}: point {} is of kind {}, not {}", request.point, point.summary.details.kind, crate::backup::KIND);
+        let message =
+            format!("restore {name}: point {} is of kind {}, not {}", request.point, point.summary.details.kind, crate::backup::KIND);
         return Err(Fault::refused(ErrorKind::InvalidArgument, message).hint("choose a point of this component: `muster points`"));
     }
     let target = place.clone();
-    let present = blocking(move || present(&target)).await?.map_err(|error| cannot(name, "look at", &place, &error).effect(Effect::None))?;
+    let present =
+        blocking(move || present(&target)).await?.map_err(|error| cannot(name, "look at", &place, &error).effect(Effect::None))?;
     let plan = plan(&place, &point, &present, request, work);
     let refusal = refusal(name, &place, &plan, &present, request);
     if request.dry_run {
@@ -165,7 +168,13 @@ fn plan(place: &Path, point: &Point, present: &Present, request: &RestoreRequest
     if present.entries > 0 {
         let kept = swap::kept(place, work.command);
         let until = muster_common::duration::show(Duration::from_secs(request.keep_old_seconds));
-        plan.replaces.push(format!("{} ({} in {} entries) is moved to {} and kept for {until}", place.display(), Size(present.bytes), present.entries, kept.display()));
+        plan.replaces.push(format!(
+            "{} ({} in {} entries) is moved to {} and kept for {until}",
+            place.display(),
+            Size(present.bytes),
+            present.entries,
+            kept.display()
+        ));
     }
     plan
 }
@@ -179,24 +188,28 @@ fn refusal(name: &str, place: &Path, plan: &RestorePlan, present: &Present, requ
             return refused(ErrorKind::FailedPrecondition, holds(), hint);
         }
         RestoreTarget::InPlace if present.entries > 0 && !request.consent => {
-            return refused(ErrorKind::FailedPrecondition, format!("{} and nobody agreed to replace them", holds()), "say `--yes`".to_owned());
+            return refused(
+                ErrorKind::FailedPrecondition,
+                format!("{} and nobody agreed to replace them", holds()),
+                "say `--yes`".to_owned(),
+            );
         }
         RestoreTarget::Empty | RestoreTarget::Beside { .. } | RestoreTarget::InPlace => {}
     }
     if plan.bytes.saturating_add(SPARE) > present.free {
         let why = format!("{} are needed beside {}, {} are free", Size(plan.bytes + SPARE), place.display(), Size(present.free));
-        return refused(ErrorKind::ResourceExhausted, why, "make room on that file system, or discard what earlier restores kept".to_owned());
+        return refused(
+            ErrorKind::ResourceExhausted,
+            why,
+            "make room on that file system, or discard what earlier restores kept".to_owned(),
+        );
     }
     None
 }
 
 async fn fetch(name: &str, staging: &Path, point: Point, work: &Work) -> Result<(), Fault> {
-    let jobs: Vec<Extract> = point
-        .files
-        .iter()
-        .enumerate()
-        .map(|(file, found)| Extract { file, destination: below(staging, &found.entry.path) })
-        .collect();
+    let jobs: Vec<Extract> =
+        point.files.iter().enumerate().map(|(file, found)| Extract { file, destination: below(staging, &found.entry.path) }).collect();
     let point = Arc::new(point);
     let (root, source) = (staging.to_owned(), point.clone());
     blocking(move || make_folders(&root, &source)).await?.map_err(|error| cannot(name, "make folders in", staging, &error))?;
@@ -279,5 +292,8 @@ fn cannot(name: &str, act: &str, path: &Path, error: &io::Error) -> Fault {
 }
 
 fn look(path: &Path) -> String {
-    format!("look at {} and what stands beside it; nothing is removed there but by a restore that succeeds or `muster discard`", path.display())
+    format!(
+        "look at {} and what stands beside it; nothing is removed there but by a restore that succeeds or `muster discard`",
+        path.display()
+    )
 }

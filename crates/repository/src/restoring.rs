@@ -116,16 +116,20 @@ async fn plan_all(
     work: mpsc::Sender<Work>,
 ) -> Result<(), Error> {
     let hung_up = |_| Error::Cancelled;
-    let mut leaves = stream::iter(files)
-        .map(|state| async move { (state, plan::leaves(point, state).await) })
+    // The states are owned by the stream: closures over borrowed items make a future that no runtime can prove to be `Send`.
+    let mut leaves = stream::iter(files.to_vec())
+        .map(|state| async move {
+            let leaves = plan::leaves(point, &state).await;
+            (state, leaves)
+        })
         .buffered(crate::repository::AT_ONCE)
         .flat_map(|(state, leaves)| match leaves {
-            Ok(leaves) => stream::iter(leaves.into_iter().map(|leaf| (state, Ok(leaf))).collect::<Vec<_>>()),
+            Ok(leaves) => stream::iter(leaves.into_iter().map(|leaf| (state.clone(), Ok(leaf))).collect::<Vec<_>>()),
             Err(error) => stream::iter(vec![(state, Err(error))]),
         })
         .map(|(state, leaf)| async move {
             match leaf {
-                Ok(leaf) => (state, plan::pieces(point, state, leaf).await.map(|pieces| (leaf.offset, pieces))),
+                Ok(leaf) => (state.clone(), plan::pieces(point, &state, leaf).await.map(|pieces| (leaf.offset, pieces))),
                 Err(error) => (state, Err(error)),
             }
         })
@@ -136,8 +140,8 @@ async fn plan_all(
     let mut window = Window::default();
     while let Some((state, pieces)) = leaves.next().await {
         match pieces {
-            Ok((offset, pieces)) => window.add(state, offset, pieces),
-            Err(error) => shared.hurt(std::iter::once(state), error)?,
+            Ok((offset, pieces)) => window.add(&state, offset, pieces),
+            Err(error) => shared.hurt(std::iter::once(&state), error)?,
         }
         if window.is_full() {
             for unit in std::mem::take(&mut window).units(point, shared).await? {
