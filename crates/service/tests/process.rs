@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use muster_service::telemetry::{LogFormat, Telemetry, TelemetryOptions};
-use muster_service::{shutdown, telemetry, trace};
+use muster_service::{files, shutdown, telemetry, trace};
 use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{TraceService, TraceServiceServer};
 use opentelemetry_proto::tonic::collector::trace::v1::{ExportTraceServiceRequest, ExportTraceServiceResponse};
 use rustix::process::{Pid, Signal};
@@ -46,6 +46,14 @@ fn child() {
             println!("trace {}", trace::trace_id_of(&span).unwrap());
             drop(span);
             telemetry.shutdown();
+        }
+        "write" => {
+            let path = std::env::var("FILE").unwrap();
+            let (even, odd) = (vec![b'e'; 300_000], vec![b'o'; 200_000]);
+            println!("ready");
+            for bytes in [&even, &odd].into_iter().cycle() {
+                files::write_atomically(path.as_ref(), bytes, 0o600).unwrap();
+            }
         }
         other => panic!("{other}"),
     }
@@ -111,6 +119,28 @@ fn the_second_signal_ends_at_once() {
     let (status, rest, _) = end(child);
     assert_eq!(status.code(), Some(shutdown::EXIT_AT_ONCE), "{rest}");
     assert!(!rest.contains("drained") && started.elapsed() < BOUND, "{rest}");
+}
+
+#[test]
+fn a_writer_that_is_killed_leaves_the_old_file_or_the_new_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state");
+    for round in 0..12 {
+        let mut child = start("write", &[("FILE", path.to_str().unwrap())]);
+        wait_for(&mut child, "ready");
+        std::thread::sleep(Duration::from_millis(5 + 7 * round));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        if let Ok(bytes) = std::fs::read(&path) {
+            let whole =
+                [(b'e', 300_000), (b'o', 200_000)].iter().any(|(byte, length)| bytes.len() == *length && bytes.iter().all(|b| b == byte));
+            assert!(whole, "round {round}: {} bytes", bytes.len());
+        }
+        files::remove_temporaries(folder.path()).unwrap();
+        let left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert!(left.iter().all(|name| name == "state"), "{left:?}");
+    }
+    assert!(path.exists());
 }
 
 type Exported = Arc<Mutex<Vec<ExportTraceServiceRequest>>>;

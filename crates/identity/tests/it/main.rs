@@ -5,6 +5,7 @@
 
 mod authority;
 mod enrollment;
+mod parsers;
 mod reload;
 mod tls;
 mod world;

@@ -189,6 +189,28 @@ async fn tls_1_2_and_plain_bytes_are_refused_and_silence_holds_up_nobody() {
 }
 
 #[tokio::test]
+async fn no_session_is_resumed_so_that_every_connection_is_judged_anew() {
+    let world = World::new().await;
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(world.ca.authority.certificate().clone()).unwrap();
+    let mut config = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    let config = Arc::new(config);
+    for _ in 0..3 {
+        let stream = TcpStream::connect(world.address).await.unwrap();
+        let connector = tokio_rustls::TlsConnector::from(config.clone());
+        let mut stream = connector.connect("localhost".try_into().unwrap(), stream).await.unwrap();
+        // The server's first frame: a ticket would have come before it.
+        stream.read_exact(&mut [0; 9]).await.unwrap();
+        assert_eq!(stream.get_ref().1.handshake_kind(), Some(rustls::HandshakeKind::Full));
+    }
+}
+
+#[tokio::test]
 async fn a_silent_connection_is_ended_after_the_handshakes_time() {
     let world = World::new().await;
     let mut silent = TcpStream::connect(world.address).await.unwrap();
