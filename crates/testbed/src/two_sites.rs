@@ -127,11 +127,12 @@ impl TwoSites {
     pub async fn postgres_component_in(&self, name: &str, server: &Postgres, repository: &str) -> Result<()> {
         let password = self.world.file(&format!("{}/password", self.istanbul.name()), AGENT_PASSWORD, RunAs::Postgres, 0o600)?;
         self.declare(&format!(
-            "kind: Component\nname: {name}\nspec:\n  priority: CRITICAL\n  objectives: {{rto: 30m, rpo: 1h}}\n  repository: {repository}\n  instances:\n  - site: istanbul\n    agent: {}\n    postgres: {{address: '{}', dataDirectory: {}, user: {AGENT_ROLE}, passwordFile: {}, pgCtl: {{}}}}\n",
+            "kind: Component\nname: {name}\nspec:\n  priority: CRITICAL\n  objectives: {{rto: 30m, rpo: 1h}}\n  repository: {repository}\n  instances:\n  - site: istanbul\n    agent: {}\n    postgres: {{address: '{}', dataDirectory: {}, user: {AGENT_ROLE}, passwordFile: {}, binDirectory: {}, pgCtl: {{}}}}\n",
             self.istanbul.name(),
             server.address(),
             server.data().display(),
-            password.display()
+            password.display(),
+            server.programs().folder().display()
         ))
         .await?;
         self.grant(name).await?;

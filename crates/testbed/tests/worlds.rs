@@ -6,6 +6,7 @@ use anyhow::{Result, anyhow, ensure};
 use muster_testbed::account::RunAs;
 use muster_testbed::eventually::until;
 use muster_testbed::postgres::load::{self, Load};
+use muster_testbed::postgres::programs::Programs;
 use muster_testbed::postgres::proof::{amcheck, checksums, same};
 use muster_testbed::postgres::server::{Options, Postgres, Stop};
 use muster_testbed::scenario::scenario;
@@ -118,6 +119,24 @@ fn a_small_disk_gets_full_and_is_unmounted_with_its_world() -> Result<()> {
     ensure!(!std::fs::read_to_string("/proc/mounts")?.contains(&root.display().to_string()), "it is still mounted");
     ensure!(!root.exists(), "{} is left", root.display());
     Ok(())
+}
+
+#[test]
+fn newer_versions_come_from_npm() {
+    scenario(async |world| {
+        for major in [16, 17, 18] {
+            let Some(programs) = Programs::from_npm(&world, major).await? else {
+                println!("NOT RUN: PostgreSQL {major} comes from npm, and there is no npm on this machine");
+                continue;
+            };
+            let server = Postgres::start(&world, &format!("pg{major}"), &Options { programs, ..Options::default() }).await?;
+            let version: u32 = server.value("postgres", "select current_setting('server_version_num')").await?.parse()?;
+            ensure!(version / 10_000 == major, "{version} is not {major}");
+            load::fill(&world, &server, "shop", 1).await?;
+            amcheck(&world, &server).await?;
+        }
+        Ok(())
+    });
 }
 
 mod store {

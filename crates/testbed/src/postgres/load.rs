@@ -5,8 +5,8 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use rustix::process::Signal;
 
+use super::programs::DEBIAN;
 use super::server::Postgres;
-use super::template::PROGRAMS;
 use crate::account::RunAs;
 use crate::process::Process;
 use crate::world::World;
@@ -26,7 +26,7 @@ pub async fn fill(world: &World, server: &Postgres, database: &str, scale: u32) 
     let mut arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
     let scale = scale.to_string();
     arguments.splice(0..0, ["-i", "-q", "-s", scale.as_str()]);
-    world.run(RunAs::Postgres, &format!("{PROGRAMS}/pgbench"), &arguments, LONG_ENOUGH).await?.success().context("fill with pgbench")?;
+    world.run(RunAs::Postgres, &format!("{DEBIAN}/pgbench"), &arguments, LONG_ENOUGH).await?.success().context("fill with pgbench")?;
     Ok(())
 }
 
@@ -64,7 +64,7 @@ impl Load {
         let clients = clients.to_string();
         let mut arguments = vec!["-n", "-c", clients.as_str(), "-T", "3600"];
         arguments.extend(connection.iter().map(String::as_str));
-        let process = world.start(&format!("pgbench-{}", server.name()), RunAs::Postgres, format!("{PROGRAMS}/pgbench"), &arguments)?;
+        let process = world.start(&format!("pgbench-{}", server.name()), RunAs::Postgres, format!("{DEBIAN}/pgbench"), &arguments)?;
         Ok(Self { process })
     }
 

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 
+use super::programs::DEBIAN;
 use super::server::Postgres;
-use super::template::PROGRAMS;
 use crate::account::RunAs;
 use crate::world::World;
 
@@ -75,7 +75,7 @@ pub async fn amcheck(world: &World, server: &Postgres) -> Result<()> {
     let sockets = server.sockets().display().to_string();
     let port = server.port().to_string();
     let arguments = ["-h", &sockets, "-p", &port, "-U", "postgres", "--all", "--install-missing", "--heapallindexed", "--no-strict-names"];
-    world.run(RunAs::Postgres, &format!("{PROGRAMS}/pg_amcheck"), &arguments, LONG_ENOUGH).await?.success().context("pg_amcheck")?;
+    world.run(RunAs::Postgres, &format!("{DEBIAN}/pg_amcheck"), &arguments, LONG_ENOUGH).await?.success().context("pg_amcheck")?;
     Ok(())
 }
 

@@ -9,7 +9,8 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
 
-use super::template::{self, PROGRAMS};
+use super::programs::Programs;
+use super::template;
 use crate::account::RunAs;
 use crate::eventually::{eventually, until};
 use crate::port::Port;
@@ -26,6 +27,8 @@ pub struct Options {
     pub durable: bool,
     /// A system identifier of its own, at the price of an `initdb`.
     pub own_identity: bool,
+    /// Which PostgreSQL; Debian's 15 where nothing is said.
+    pub programs: Programs,
     /// Lines for `postgresql.conf`, as name and value.
     pub settings: Vec<(String, String)>,
 }
@@ -49,6 +52,7 @@ pub struct Postgres {
     data: PathBuf,
     sockets: PathBuf,
     port: Port,
+    programs: Programs,
     process: Mutex<Option<Process>>,
 }
 
@@ -68,14 +72,19 @@ impl Postgres {
     /// # Errors
     /// As [`Postgres::start`].
     pub async fn make(world: &World, name: &str, options: &Options) -> Result<Self> {
-        if !Path::new(PROGRAMS).join("postgres").is_file() {
-            bail!("there is no PostgreSQL 15 in {PROGRAMS}: install postgresql-15 (as root: make setup)");
-        }
         world.folder(name, RunAs::Postgres)?;
         let data = world.path(name).join("data");
-        template::fill(world, &data, options.own_identity).await?;
+        template::fill(world, &options.programs, &data, options.own_identity).await?;
         let sockets = world.folder("s", RunAs::Postgres)?;
-        let server = Self { world: world.clone(), name: name.to_owned(), data, sockets, port: Port::take()?, process: Mutex::new(None) };
+        let server = Self {
+            world: world.clone(),
+            name: name.to_owned(),
+            data,
+            sockets,
+            port: Port::take()?,
+            programs: options.programs.clone(),
+            process: Mutex::new(None),
+        };
         server.configure(options)?;
         Ok(server)
     }
@@ -86,7 +95,15 @@ impl Postgres {
     /// Where the sockets' folder cannot be made.
     pub fn elsewhere(world: &World, name: &str, data: PathBuf, port: Port) -> Result<Self> {
         let sockets = world.folder("s", RunAs::Postgres)?;
-        Ok(Self { world: world.clone(), name: name.to_owned(), data, sockets, port, process: Mutex::new(None) })
+        Ok(Self {
+            world: world.clone(),
+            name: name.to_owned(),
+            data,
+            sockets,
+            port,
+            programs: Programs::default(),
+            process: Mutex::new(None),
+        })
     }
 
     fn configure(&self, options: &Options) -> Result<()> {
@@ -114,6 +131,11 @@ impl Postgres {
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    #[must_use]
+    pub fn programs(&self) -> &Programs {
+        &self.programs
     }
 
     #[must_use]
@@ -145,7 +167,7 @@ impl Postgres {
     pub async fn start_again(&self) -> Result<()> {
         let log = format!("postgres-{}", self.name);
         let data = self.data.display().to_string();
-        let process = self.world.start(&log, RunAs::Postgres, Path::new(PROGRAMS).join("postgres"), &["-D", &data])?;
+        let process = self.world.start(&log, RunAs::Postgres, self.programs.program("postgres")?, &["-D", &data])?;
         let what = format!("{} to take connections", self.name);
         let ready = eventually(&what, LONG_ENOUGH, async || {
             if let Some(status) = process.status()? {

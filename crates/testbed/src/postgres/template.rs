@@ -7,18 +7,16 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
+use super::programs::Programs;
 use crate::account::RunAs;
 use crate::world::{World, shared_folder};
-
-/// Where Debian puts the programs of version 15.
-pub const PROGRAMS: &str = "/usr/lib/postgresql/15/bin";
 
 /// The role that an agent uses, and its password, over TCP.
 pub const AGENT_ROLE: &str = "muster";
 pub const AGENT_PASSWORD: &str = "a-test's password";
 
 /// Grows when what [`make`] does changes, so that an older template is not used.
-const EDITION: &str = "15-1";
+const EDITION: u32 = 1;
 
 const MAKING: Duration = Duration::from_secs(120);
 
@@ -35,11 +33,11 @@ const ROLE: &str = "create role muster login replication password 'a-test''s pas
 ///
 /// # Errors
 /// Where initdb, the copy or the setting up fails.
-pub async fn fill(world: &World, data: &Path, own_identity: bool) -> Result<()> {
+pub async fn fill(world: &World, programs: &Programs, data: &Path, own_identity: bool) -> Result<()> {
     if own_identity {
-        return make(world, data).await;
+        return make(world, programs, data).await;
     }
-    let template = template(world).await?;
+    let template = template(world, programs).await?;
     world
         .run(RunAs::Postgres, "/bin/cp", &["-a", "--reflink=auto", &template.display().to_string(), &data.display().to_string()], MAKING)
         .await?
@@ -49,30 +47,32 @@ pub async fn fill(world: &World, data: &Path, own_identity: bool) -> Result<()> 
 }
 
 /// The template's folder; it is made where it is not there.
-async fn template(world: &World) -> Result<PathBuf> {
+async fn template(world: &World, programs: &Programs) -> Result<PathBuf> {
     let folder = shared_folder("postgres")?;
-    let done = folder.join(EDITION);
-    let lock_path = folder.join(format!("{EDITION}.lock"));
+    let name = format!("{}-{EDITION}", programs.major());
+    let done = folder.join(&name);
+    let lock_path = folder.join(format!("{name}.lock"));
     let lock = OpenOptions::new().create(true).append(true).open(&lock_path).with_context(|| format!("open {}", lock_path.display()))?;
     let lock = tokio::task::spawn_blocking(move || lock.lock().map(|()| lock)).await?.context("lock the template of PostgreSQL")?;
     if !done.is_dir() {
-        let making = folder.join(format!("{EDITION}.new"));
+        let making = folder.join(format!("{name}.new"));
         world.run(RunAs::Postgres, "/bin/rm", &["-rf", &making.display().to_string()], MAKING).await?.success()?;
-        make(world, &making).await?;
+        make(world, programs, &making).await?;
         world.run(RunAs::Postgres, "/bin/mv", &[&making.display().to_string(), &done.display().to_string()], MAKING).await?.success()?;
     }
     drop(lock);
     Ok(done)
 }
 
-async fn make(world: &World, data: &Path) -> Result<()> {
+async fn make(world: &World, programs: &Programs, data: &Path) -> Result<()> {
     let data = data.display().to_string();
-    let initdb = format!("{PROGRAMS}/initdb");
+    let initdb = programs.program("initdb")?;
+    let postgres = programs.program("postgres")?;
     let options = ["-D", &data, "-k", "-N", "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8"];
     world.run(RunAs::Postgres, &initdb, &options, MAKING).await?.success().context("make a cluster with initdb")?;
     // Single-user mode needs no port and no socket. It takes one statement a line.
     let script = world.file(&format!("template-{}.sql", rand::random::<u32>()), &ROLE.replace("; ", ";\n"), RunAs::Caller, 0o644)?;
-    let command = format!("exec {PROGRAMS}/postgres --single -D '{data}' -F -c exit_on_error=on postgres < '{}'", script.display());
+    let command = format!("exec {postgres} --single -D '{data}' -F -c exit_on_error=on postgres < '{}'", script.display());
     world.run(RunAs::Postgres, "/bin/sh", &["-c", &command], MAKING).await?.success().context("make the agent's role")?;
     let hba = world.file(&format!("template-{}.hba", rand::random::<u32>()), HBA, RunAs::Caller, 0o644)?;
     let copy = ["-f", &hba.display().to_string(), &format!("{data}/pg_hba.conf")];

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use muster_testbed::account::RunAs;
+use muster_testbed::postgres::programs::DEBIAN;
 use muster_testbed::postgres::server::Postgres;
-use muster_testbed::postgres::template::PROGRAMS;
 use muster_testbed::world::World;
 
 const LONG: Duration = Duration::from_secs(3600);
@@ -154,7 +154,7 @@ impl Bench<'_> {
         let (folder, sockets) = (store.join("base").display().to_string(), self.server.sockets().display().to_string());
         let (port, compress) = (self.server.port().to_string(), format!("--compress=server-zstd:level={},workers=2", self.level));
         let arguments = ["-D", &folder, "-Ft", "-X", "fetch", "-c", "fast", &compress, "-h", &sockets, "-p", &port, "-U", "postgres"];
-        let backup = self.timed(&format!("{PROGRAMS}/pg_basebackup"), &arguments, &[]).await?;
+        let backup = self.timed(&format!("{DEBIAN}/pg_basebackup"), &arguments, &[]).await?;
         let unpack = format!("zstd -dc '{folder}/base.tar.zst' | tar -x -C '{}'", target.display());
         if !Path::new("/usr/bin/zstd").is_file() {
             bail!("zstd is needed to unpack what pg_basebackup wrote: apt-get install zstd");
