@@ -13,6 +13,7 @@ pub mod exclude;
 pub mod observe;
 pub mod page;
 pub mod password;
+pub mod record;
 pub mod replication;
 pub mod rights;
 pub mod wal;
