@@ -12,6 +12,7 @@ use muster_engine::verbs::Engine;
 use muster_engine::work::Work;
 use tokio::sync::Mutex;
 
+use crate::backup;
 use crate::config::PostgresConfig;
 use crate::connect::Session;
 use crate::observe;
@@ -79,8 +80,8 @@ impl Engine for Postgres {
         observe::observe(self, depth).await
     }
 
-    async fn backup(&self, _work: &Work, _request: &BackupRequest) -> Result<BackupOutcome, Fault> {
-        Err(Fault::refused(ErrorKind::NotAvailable, "backup: being built"))
+    async fn backup(&self, work: &Work, request: &BackupRequest) -> Result<BackupOutcome, Fault> {
+        backup::backup(self, work, request).await
     }
 
     async fn restore(&self, _work: &Work, _request: &RestoreRequest) -> Result<RestoreOutcome, Fault> {

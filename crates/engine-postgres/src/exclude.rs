@@ -99,14 +99,17 @@ pub fn unlogged<'a>(names: impl Iterator<Item = &'a str>) -> BTreeSet<u32> {
     names.filter_map(relation_file).filter(|file| file.fork == Fork::Init).map(|file| file.number).collect()
 }
 
-/// True where `folder` can hold relations: `global`, `base/<oid>`, `<tablespace version>/<oid>`.
+/// True where `folder` can hold relations: `global`, `base/<oid>`, `<tablespace version>/<oid>`, and the last one below
+/// `pg_tblspc/<oid>` for a tablespace that lies in the data directory itself.
 #[must_use]
 pub fn holds_relations(folder: &str, in_tablespace: bool) -> bool {
     let number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
-    match folder.split_once('/') {
-        Some((version, oid)) if in_tablespace => version.starts_with("PG_") && number(oid),
-        Some((base, oid)) => base == "base" && number(oid),
-        None => !in_tablespace && folder == "global",
+    let parts: Vec<&str> = folder.split('/').collect();
+    match (parts.as_slice(), in_tablespace) {
+        ([version, oid], true) | (["pg_tblspc", _, version, oid], false) => version.starts_with("PG_") && number(oid),
+        (["base", oid], false) => number(oid),
+        (["global"], false) => true,
+        _ => false,
     }
 }
 
@@ -209,6 +212,7 @@ mod tests {
         let none = BTreeSet::new();
         assert!(matches!(judge("PG_15_202209061/5", "16384", true, &none), Verdict::Relation(_)));
         assert_eq!(judge("PG_15_202209061", "pgsql_tmp", true, &none), Verdict::LeaveOut);
+        assert!(matches!(judge("pg_tblspc/16390/PG_15_202209061/5", "16384", false, &none), Verdict::Relation(_)));
         assert_eq!(judge("", "pg_wal", true, &none), Verdict::Plain);
     }
 }

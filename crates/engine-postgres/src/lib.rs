@@ -3,6 +3,7 @@
 //! One file a verb; the pure halves (pages, control file, WAL, what is left out, the replication protocol's messages)
 //! know neither files nor sockets. Runs beside the server, as the owner of its data directory.
 
+pub mod backup;
 pub mod clock;
 pub mod config;
 pub mod connect;
@@ -13,6 +14,7 @@ pub mod exclude;
 pub mod observe;
 pub mod page;
 pub mod password;
+pub mod point;
 pub mod record;
 pub mod replication;
 pub mod rights;

@@ -16,7 +16,7 @@ use crate::engine::Postgres;
 use crate::observe::conditions::{bad, good};
 
 pub mod conditions;
-mod full;
+pub(crate) mod full;
 
 /// A look ends before this, whatever hangs.
 const BOUND: Duration = Duration::from_millis(4_800);

@@ -112,13 +112,17 @@ impl PostgresPoint {
                 .hint("choose a point of this component: muster points NAME"));
         }
         let point = Self::decode(bytes).map_err(|error| {
-            Fault::refused(ErrorKind::DataLoss, format!("the recovery point's PostgreSQL part cannot be read: {error}")).hint("take another point")
+            Fault::refused(ErrorKind::DataLoss, format!("the recovery point's PostgreSQL part cannot be read: {error}"))
+                .hint("take another point")
         })?;
         if point.version == VERSION {
             return Ok(point);
         }
-        Err(Fault::refused(ErrorKind::Incompatible, format!("the recovery point's PostgreSQL part has version {}; this build reads {VERSION}", point.version))
-            .hint("upgrade this side"))
+        Err(Fault::refused(
+            ErrorKind::Incompatible,
+            format!("the recovery point's PostgreSQL part has version {}; this build reads {VERSION}", point.version),
+        )
+        .hint("upgrade this side"))
     }
 
     /// The position that a restore of it reaches.
@@ -141,7 +145,13 @@ mod tests {
 
     #[test]
     fn a_point_of_another_kind_or_a_newer_version_is_refused() {
-        let point = PostgresPoint { version: 1, end_lsn: 7, timeline: 2, history: vec![HistoryRow { timeline: 1, at: 5 }], ..PostgresPoint::default() };
+        let point = PostgresPoint {
+            version: 1,
+            end_lsn: 7,
+            timeline: 2,
+            history: vec![HistoryRow { timeline: 1, at: 5 }],
+            ..PostgresPoint::default()
+        };
         let read = PostgresPoint::read(&point.encode_to_vec(), KIND).unwrap();
         assert_eq!(read, point);
         assert_eq!(read.position().history, [Fork { timeline: 1, at: Lsn(5) }]);

@@ -86,7 +86,15 @@ pub struct CheckedFile<'a> {
 impl<'a> CheckedFile<'a> {
     /// Reads `file`, which is segment `segment` of its relation, of a backup that began at `start`.
     #[must_use]
-    pub fn new(file: File, path: &'a RelPath, block_size: u32, segment_pages: u32, segment: u32, start: Lsn, findings: &'a Findings) -> Self {
+    pub fn new(
+        file: File,
+        path: &'a RelPath,
+        block_size: u32,
+        segment_pages: u32,
+        segment: u32,
+        start: Lsn,
+        findings: &'a Findings,
+    ) -> Self {
         let first_block = segment.wrapping_mul(segment_pages);
         Self { file, path, at: 0, block_size: block_size as usize, first_block, start, findings, spare: Vec::new() }
     }
@@ -104,13 +112,12 @@ impl<'a> CheckedFile<'a> {
             }
         }
         let pages = buffer.get_mut(..filled).unwrap_or_default();
-        let mut block = self.at / self.block_size as u64;
-        for page in pages.chunks_exact_mut(self.block_size) {
+        let first = self.at / self.block_size as u64;
+        for (block, page) in (first..).zip(pages.chunks_exact_mut(self.block_size)) {
             let number = self.first_block.wrapping_add(u32::try_from(block).unwrap_or(u32::MAX));
             if page::judge(page, number) != Verdict::Good {
                 self.read_again(page, block, number)?;
             }
-            block += 1;
         }
         self.at += filled as u64;
         Ok(filled)

@@ -76,10 +76,13 @@ pub fn list(data: &Path, block_size: u32, catalog_version: u32, major: u32) -> R
     walk(&root, "", 0, &mut listing)?;
     let version_folder = format!("PG_{major}_{catalog_version}");
     for (oid, location) in tablespaces(data)? {
-        let location_text = location.to_str().ok_or_else(|| ListError::Path(format!("tablespace {oid} lies at {}, which is no UTF-8", location.display())))?;
+        let location_text = location
+            .to_str()
+            .ok_or_else(|| ListError::Path(format!("tablespace {oid} lies at {}, which is no UTF-8", location.display())))?;
         let group = Group::Tablespace(oid);
         let root = Root { top: &location, group, in_tablespace: true, block_size };
-        let meta = std::fs::metadata(location.join(&version_folder)).map_err(|source| ListError::Io { path: location.join(&version_folder), source })?;
+        let meta = std::fs::metadata(location.join(&version_folder))
+            .map_err(|source| ListError::Io { path: location.join(&version_folder), source })?;
         listing.folders.push(FolderEntry { path: rel(&version_folder)?, mode: mode(&meta), group });
         walk(&root, &version_folder, 1, &mut listing)?;
         listing.tablespaces.push(Tablespace { oid, location: location_text.to_owned(), version_folder: version_folder.clone() });
@@ -131,7 +134,14 @@ fn walk(root: &Root<'_>, folder: &str, depth: usize, listing: &mut Listing) -> R
     Ok(())
 }
 
-fn add(root: &Root<'_>, folder: &str, depth: usize, entry: &DirEntry, unlogged: &BTreeSet<u32>, listing: &mut Listing) -> Result<(), ListError> {
+fn add(
+    root: &Root<'_>,
+    folder: &str,
+    depth: usize,
+    entry: &DirEntry,
+    unlogged: &BTreeSet<u32>,
+    listing: &mut Listing,
+) -> Result<(), ListError> {
     let meta = match entry.metadata() {
         Ok(meta) => meta,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -153,7 +163,7 @@ fn add(root: &Root<'_>, folder: &str, depth: usize, entry: &DirEntry, unlogged: 
     };
     if meta.is_symlink() {
         let target = std::fs::read_link(entry.path()).map_err(|source| ListError::Io { path: entry.path(), source })?;
-        if !(folder == "pg_tblspc" && !root.in_tablespace) {
+        if folder != "pg_tblspc" || root.in_tablespace {
             listing.symlinks.push(SymlinkEntry { path, target: target.as_os_str().as_bytes().to_vec(), group: root.group });
         }
     } else if meta.is_dir() {

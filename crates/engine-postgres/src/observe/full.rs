@@ -145,7 +145,7 @@ fn data_directory(
 
 async fn rights(instance: &Postgres, session: &Session) -> Condition {
     let user = &instance.config.user;
-    match crate::observe::full::missing_rights(session).await {
+    match missing_rights(session).await {
         Ok(missing) => conditions::backup_rights(&missing, user),
         Err(error) => {
             bad("BackupRights", true, format!("the rights of role {user} could not be read: {error}"), "look at the server's log")

@@ -216,12 +216,12 @@ impl Replication {
         }
     }
 
-    /// Tells the server how far the WAL is kept here.
+    /// Tells the server how far the WAL has come, and up to where it need not keep it for this client.
     ///
     /// # Errors
     /// Where the connection breaks.
-    pub async fn report(&mut self, durable: Lsn) -> Result<(), ReplicationError> {
-        protocol::status_update(durable, crate::clock::now().0, &mut self.sending);
+    pub async fn report(&mut self, written: Lsn, flushed: Lsn) -> Result<(), ReplicationError> {
+        protocol::status_update(written, flushed, crate::clock::now().0, &mut self.sending);
         self.send().await
     }
 

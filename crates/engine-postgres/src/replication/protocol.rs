@@ -107,14 +107,15 @@ fn copied(mut body: Bytes) -> Option<Incoming> {
     }
 }
 
-/// A standby status update: how far this side has written, flushed and applied.
-pub fn status_update(durable: Lsn, unix_micros: i64, out: &mut BytesMut) {
+/// A standby status update: how far this side has written, and what it calls flushed and applied. 0 there means nothing:
+/// a synchronous commit never counts such a client.
+pub fn status_update(written: Lsn, flushed: Lsn, unix_micros: i64, out: &mut BytesMut) {
     out.put_u8(b'd');
     out.put_u32(4 + 1 + 8 * 4 + 1);
     out.put_u8(b'r');
-    out.put_u64(durable.0);
-    out.put_u64(durable.0);
-    out.put_u64(durable.0);
+    out.put_u64(written.0);
+    out.put_u64(flushed.0);
+    out.put_u64(flushed.0);
     out.put_i64(unix_micros.saturating_sub(EPOCH_2000_MICROS));
     out.put_u8(0);
 }
