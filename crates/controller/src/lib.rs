@@ -1,9 +1,14 @@
 //! The controller: journals, decides, commands agents, answers operators.
 
+pub mod admin_file;
 pub mod agents;
 pub mod api;
+pub mod command;
 pub mod config;
 pub mod inventory;
 pub mod metrics;
 pub mod operation;
+pub mod own_certificate;
+pub mod server;
 pub mod store;
+pub mod tasks;

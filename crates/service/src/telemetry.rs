@@ -76,9 +76,19 @@ pub struct Telemetry {
     registry: Registry,
     meters: SdkMeterProvider,
     traces: SdkTracerProvider,
+    filter: tracing_subscriber::reload::Handle<EnvFilter, tracing_subscriber::Registry>,
 }
 
 impl Telemetry {
+    /// Puts another log level or filter in force, for a reload.
+    ///
+    /// # Errors
+    /// Where it is none; then the old one stays.
+    pub fn set_level(&self, level: &str) -> Result<(), TelemetryError> {
+        let refused = |message: String| TelemetryError::Level { level: level.to_owned(), message };
+        self.filter.reload(filter(level)?).map_err(|error| refused(error.to_string()))
+    }
+
     /// What `/metrics` shows. Instruments come from `opentelemetry::global::meter("…")`.
     #[must_use]
     pub fn registry(&self) -> Registry {
@@ -113,9 +123,10 @@ pub fn init(options: TelemetryOptions) -> Result<Telemetry, TelemetryError> {
             .with_writer(std::io::stderr)
             .boxed(),
     };
-    tracing_subscriber::registry().with(filter(&options.level)?).with(spans).with(lines).try_init().map_err(|_| TelemetryError::Twice)?;
+    let (level, filter) = tracing_subscriber::reload::Layer::new(filter(&options.level)?);
+    tracing_subscriber::registry().with(level).with(spans).with(lines).try_init().map_err(|_| TelemetryError::Twice)?;
     opentelemetry::global::set_meter_provider(meters.clone());
-    Ok(Telemetry { registry, meters, traces })
+    Ok(Telemetry { registry, meters, traces, filter })
 }
 
 /// A meter provider whose instruments the registry shows, and OTLP too where it is asked for.

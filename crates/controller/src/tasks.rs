@@ -1,0 +1,201 @@
+//! What the controller does by itself while it serves: assignments made anew, its certificate renewed, admins of `admin-cert` taken in, its
+//! health looked at, transitions counted.
+//!
+//! What always holds: each is a loop in the gate that ends when it is asked to; a failure is told and tried again.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use arc_swap::ArcSwap;
+use futures::StreamExt;
+use muster_common::counter::EventNumber;
+use muster_identity::server::ReloadableServer;
+use muster_service::clock;
+use muster_wire::proto::v1::OperationEvent;
+use tokio_util::sync::CancellationToken;
+
+use crate::admin_file::AdminFile;
+use crate::api::Api;
+use crate::config::Config;
+use crate::operation::watch::WatchUpdate;
+use crate::own_certificate;
+use crate::store::{Store, certificates, meta, operators};
+
+/// Why the controller is not healthy. `None`: it is.
+pub type Sickness = Arc<ArcSwap<Option<String>>>;
+
+/// How often the certificate's age is looked at.
+const CERTIFICATE: Duration = Duration::from_secs(60);
+/// How often files of `admin-cert` are looked for.
+const ADMINS: Duration = Duration::from_secs(2);
+/// How often the store is asked whether it can be read.
+const HEALTH: Duration = Duration::from_secs(5);
+/// Assignments are made anew so often even where nothing told to, so that what failed is made good.
+const ASSIGNMENTS: Duration = Duration::from_secs(30);
+/// How long to wait after a failure.
+const AFTER_FAILURE: Duration = Duration::from_secs(1);
+
+/// All tasks.
+pub struct Background {
+    /// What they share with the handlers.
+    pub api: Api,
+    /// Where a new certificate is put in force.
+    pub tls: Arc<ReloadableServer>,
+    /// Where the health is told.
+    pub sickness: Sickness,
+}
+
+impl Background {
+    /// Starts them.
+    pub fn spawn(self) {
+        let gate = self.api.agents.gate.clone();
+        let span = tracing::Span::none;
+        let (api, tls, sickness) = (self.api, self.tls, self.sickness);
+        gate.spawn_vital("assignments", span(), assignments(api.clone()));
+        gate.spawn_vital("certificate", span(), certificate(api.clone(), tls));
+        gate.spawn_vital("admins", span(), admins(api.clone()));
+        gate.spawn_vital("health", span(), health(api.clone(), sickness));
+        gate.spawn_vital("transitions", span(), transitions(api));
+    }
+}
+
+/// Waits; `false`: it is time to end.
+async fn pause(token: &CancellationToken, time: Duration) -> bool {
+    tokio::select! {
+        () = token.cancelled() => false,
+        () = tokio::time::sleep(time) => true,
+    }
+}
+
+async fn assignments(api: Api) {
+    let token = api.agents.gate.token().clone();
+    let mut changed = api.agents.operations.shards_changed();
+    loop {
+        tokio::select! {
+            () = token.cancelled() => return,
+            told = changed.changed() => if told.is_err() && !pause(&token, ASSIGNMENTS).await { return },
+            () = tokio::time::sleep(ASSIGNMENTS) => {}
+        }
+        while let Err(error) = api.agents.assigner.refresh().await {
+            tracing::warn!(%error, "make assignments anew; it is tried again");
+            if !pause(&token, AFTER_FAILURE).await {
+                return;
+            }
+        }
+    }
+}
+
+async fn certificate(api: Api, tls: Arc<ReloadableServer>) {
+    let token = api.agents.gate.token().clone();
+    while pause(&token, CERTIFICATE).await {
+        if let Err(error) = reload_certificate(&api, &tls) {
+            tracing::error!(error = format!("{error:#}"), "renew the controller's certificate; the old one stays");
+        }
+    }
+}
+
+/// Takes the certificate from disk again, a new one where it is due, and puts it in force for new connections.
+///
+/// # Errors
+/// Where it cannot be had; then the old one stays.
+pub fn reload_certificate(api: &Api, tls: &ReloadableServer) -> Result<()> {
+    let credentials = own_certificate::renewed_where_due(&api.config, &api.authority, clock::now()).context("take the certificate")?;
+    tls.reload(&credentials).context("serve with the certificate")
+}
+
+async fn admins(api: Api) {
+    let token = api.agents.gate.token().clone();
+    while pause(&token, ADMINS).await {
+        match import_admins(&api.config, &api.agents.store).await {
+            Ok(0) => {}
+            Ok(_) => {
+                if let Err(error) = api.roles.reload(&api.agents.store, &api.agents.revocations).await {
+                    tracing::warn!(%error, "read roles again");
+                }
+            }
+            Err(error) => tracing::warn!(error = format!("{error:#}"), "take in an admin of admin-cert; it is tried again"),
+        }
+    }
+}
+
+/// Takes in what `admin-cert` left in the state folder: whoever can write there has the CA's key anyway. Gives how many.
+///
+/// # Errors
+/// Where a file or the store cannot be read or written.
+pub async fn import_admins(config: &Config, store: &Store) -> Result<usize> {
+    let files = AdminFile::waiting(&config.state_directory)?;
+    for path in &files {
+        import_admin(path, store).await.with_context(|| format!("take in {}", path.display()))?;
+    }
+    Ok(files.len())
+}
+
+async fn import_admin(path: &Path, store: &Store) -> Result<()> {
+    let file = AdminFile::read(path)?;
+    let now = clock::now();
+    let mut write = store.write().await?;
+    let connection = write.connection();
+    operators::issued(connection, &file.name, file.role, &file.serial, file.until).await?;
+    certificates::issued(connection, &format!("operator/{}", file.name), &file.serial, &file.key_fingerprint, file.until, now).await?;
+    write.commit().await?;
+    std::fs::remove_file(path).context("remove the file")?;
+    tracing::warn!(operator = %file.name, role = %file.role, serial = file.serial, "an operator's certificate was made on this machine");
+    Ok(())
+}
+
+async fn health(api: Api, sickness: Sickness) {
+    let token = api.agents.gate.token().clone();
+    while pause(&token, HEALTH).await {
+        let looked = async {
+            let mut read = api.agents.store.read().await?;
+            meta::last_event(&mut read).await
+        };
+        let now = match looked.await {
+            Ok(_) => None,
+            Err(error) => Some(error.fault().to_string()),
+        };
+        if token.is_cancelled() {
+            return;
+        }
+        if let Some(why) = &now
+            && sickness.load().as_ref() != &now
+        {
+            tracing::error!(why, "the store cannot be read");
+        }
+        sickness.store(Arc::new(now));
+    }
+}
+
+/// Counts transitions as they are journaled, from now on.
+async fn transitions(api: Api) {
+    let token = api.agents.gate.token().clone();
+    loop {
+        let counted = async {
+            let mut read = api.agents.store.read().await?;
+            let last: EventNumber = meta::last_event(&mut read).await?;
+            drop(read);
+            let mut updates = api.agents.operations.watch(None, last).await?;
+            while let Some(update) = updates.next().await {
+                if let WatchUpdate::Event(event) = update? {
+                    count(&api, &event);
+                }
+            }
+            Ok::<(), muster_common::fault::Fault>(())
+        };
+        tokio::select! {
+            () = token.cancelled() => return,
+            ended = counted => if let Err(fault) = ended { tracing::debug!(%fault, "transitions are counted from now on again") },
+        }
+        if !pause(&token, AFTER_FAILURE).await {
+            return;
+        }
+    }
+}
+
+fn count(api: &Api, event: &OperationEvent) {
+    if let Some(operation) = &event.operation {
+        api.agents.metrics.transition(operation.kind(), operation.state());
+    }
+}
