@@ -11,6 +11,7 @@ use std::task::{Context, Poll};
 use muster_common::fault::Fault;
 use muster_common::name::Name;
 use muster_common::time::Timestamp;
+use muster_service::log_limit::LogLimit;
 use tonic::Status;
 
 use crate::caller::{Caller, ConnectInfo, Role};
@@ -18,6 +19,7 @@ use crate::certificate::PeerCertificate;
 use crate::identity::Identity;
 use crate::revocation::Revocations;
 use crate::rule::{Denied, Resource, allowed};
+use crate::server::LINES_A_SECOND;
 
 /// What the gate asks. Clones are the same gate.
 #[derive(Clone)]
@@ -34,6 +36,7 @@ struct Shared {
     now: fn() -> Timestamp,
     refuse: fn(Fault) -> Status,
     refused: AtomicU64,
+    lines: LogLimit,
 }
 
 impl Gate {
@@ -45,7 +48,8 @@ impl Gate {
         now: fn() -> Timestamp,
         refuse: fn(Fault) -> Status,
     ) -> Self {
-        let shared = Shared { revocations, role_of: Box::new(role_of), now, refuse, refused: AtomicU64::new(0) };
+        let (refused, lines) = (AtomicU64::new(0), LogLimit::new(LINES_A_SECOND));
+        let shared = Shared { revocations, role_of: Box::new(role_of), now, refuse, refused, lines };
         Self { shared: Arc::new(shared) }
     }
 
@@ -83,11 +87,13 @@ impl Gate {
         Ok(Caller { identity, role, certificate: certificate.clone(), peer: info.peer })
     }
 
-    fn refusal(&self, denied: &Denied, rpc: &str, connection: Option<&ConnectInfo>) -> Status {
+    fn refusal(&self, denied: &Denied, connection: Option<&ConnectInfo>) -> Status {
         self.shared.refused.fetch_add(1, Ordering::Relaxed);
         let fault = denied.fault();
         let peer = connection.map(|info| info.peer.to_string()).unwrap_or_default();
-        tracing::info!(rpc, peer, reason = %fault.message, "call refused");
+        if let Some(left_out) = self.shared.lines.take() {
+            tracing::info!(peer, reason = %fault.message, left_out, "call refused");
+        }
         (self.shared.refuse)(fault)
     }
 }
@@ -133,7 +139,7 @@ where
                 Box::pin(self.inner.call(request))
             }
             Err(denied) => {
-                let status = self.gate.refusal(&denied, request.uri().path(), connection);
+                let status = self.gate.refusal(&denied, connection);
                 Box::pin(async move { Ok(status.into_http()) })
             }
         }

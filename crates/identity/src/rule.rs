@@ -9,6 +9,9 @@ use muster_common::name::Name;
 use crate::caller::{Caller, Role};
 use crate::identity::Identity;
 
+/// A path that names no rpc is the caller's text: so many characters of it are told.
+const MAX_SHOWN: usize = 100;
+
 /// Who may call an rpc.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rule {
@@ -122,7 +125,7 @@ impl Denied {
 /// # Errors
 /// [`Denied`] tells why not.
 pub fn allowed(caller: Option<&Caller>, rpc: &str, resource: &Resource<'_>) -> Result<(), Denied> {
-    let rule = rule_for(rpc).ok_or_else(|| Denied::NoRule { rpc: rpc.to_owned() })?;
+    let rule = rule_for(rpc).ok_or_else(|| Denied::NoRule { rpc: rpc.chars().take(MAX_SHOWN).collect() })?;
     if rule == Rule::Anyone {
         return Ok(());
     }

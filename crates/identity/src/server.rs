@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use futures::Stream;
+use muster_service::log_limit::LogLimit;
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::sign::SingleCertAndKey;
 use rustls::{RootCertStore, ServerConfig};
@@ -41,11 +42,15 @@ const PROBES: u32 = 3;
 /// How long to wait after `accept` failed (no file descriptors left).
 const AFTER_FAILED_ACCEPT: Duration = Duration::from_millis(100);
 
+/// At most so many refusals are logged in a second.
+pub(crate) const LINES_A_SECOND: u32 = 10;
+
 /// A server's certificate, key and CA, which can be replaced while connections live.
 #[derive(Debug)]
 pub struct ReloadableServer {
     current: ArcSwap<Current>,
     refused: AtomicU64,
+    lines: LogLimit,
 }
 
 #[derive(Debug)]
@@ -77,7 +82,8 @@ impl ReloadableServer {
     /// # Errors
     /// Where TLS refuses them.
     pub fn new(credentials: &Credentials) -> Result<Arc<Self>, CredentialsError> {
-        Ok(Arc::new(Self { current: ArcSwap::from_pointee(current(credentials)?), refused: AtomicU64::new(0) }))
+        let current = ArcSwap::from_pointee(current(credentials)?);
+        Ok(Arc::new(Self { current, refused: AtomicU64::new(0), lines: LogLimit::new(LINES_A_SECOND) }))
     }
 
     /// From now on, new connections get these. Old ones live on.
@@ -210,7 +216,9 @@ async fn take(
         Ok(connection) => drop(sender.send(connection).await),
         Err(error) => {
             server.refused.fetch_add(1, Ordering::Relaxed);
-            tracing::info!(%peer, %error, "connection refused");
+            if let Some(left_out) = server.lines.take() {
+                tracing::info!(%peer, %error, left_out, "connection refused");
+            }
         }
     }
 }
