@@ -3,7 +3,12 @@
 //! What always holds: data goes to standard output, all else to standard error; every refusal says why and what would lift it;
 //! nothing is destroyed without the name of what is lost typed, or `--yes`; the exit code tells how it ended ([`exit`]).
 
+pub mod arguments;
+pub mod command;
+pub mod console;
 pub mod context;
+pub mod controller;
 pub mod exit;
+pub mod follow;
 pub mod progress;
 pub mod render;

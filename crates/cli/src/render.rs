@@ -5,6 +5,7 @@
 pub mod agents;
 pub mod amount;
 pub mod fault;
+pub mod loss;
 pub mod operation;
 pub mod points;
 pub mod resource;

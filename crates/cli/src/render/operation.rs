@@ -7,7 +7,9 @@ use muster_wire::proto::v1::{
     operation,
 };
 
-use super::amount::{NOTHING, age, bytes, count, counted, instant, instant_or_nothing, position, read_duration, read_instant, rounded, short};
+use super::amount::{
+    NOTHING, age, bytes, count, counted, instant, instant_or_nothing, position, read_duration, read_instant, rounded, short,
+};
 use super::{fault, table};
 use crate::exit::has_ended;
 
@@ -243,7 +245,8 @@ fn next(operation: &Operation) -> String {
              and say so: `muster resolve {id} --succeeded|--failed --word \"what you saw\"`\n"
         ),
         OperationState::Suspended => {
-            "  HINT: this controller may be behind its agents; it goes on when they were asked. `muster agents` tells who is missing\n".to_owned()
+            "  HINT: this controller may be behind its agents; it goes on when they were asked. `muster agents` tells who is missing\n"
+                .to_owned()
         }
         OperationState::Pending | OperationState::Running => {
             format!("  `muster watch {id}` follows it, `muster cancel {id}` stops it\n")

@@ -18,7 +18,13 @@ pub fn list(resources: &[Resource], now: Timestamp) -> String {
     let row = |resource: &Resource| {
         let broken = resource.conditions.iter().filter(|condition| !condition.ok).count();
         let state = if broken == 0 { String::new() } else { format!("{} not met", counted(broken as u64, "condition")) };
-        vec![kind_of(resource).map_or("", kind_name).to_owned(), resource.name.clone(), about(resource), age(resource.updated_at.as_ref(), now), state]
+        vec![
+            kind_of(resource).map_or("", kind_name).to_owned(),
+            resource.name.clone(),
+            about(resource),
+            age(resource.updated_at.as_ref(), now),
+            state,
+        ]
     };
     let rows: Vec<_> = resources.iter().map(row).collect();
     table::table(&["KIND", "NAME", "ABOUT", "CHANGED", ""], &rows, "")
@@ -172,7 +178,12 @@ mod tests {
             fields: vec!["priority: LOW -> CRITICAL".into()],
             resource: None,
         };
-        let same = Difference { kind: ResourceKind::Site.into(), name: "ankara".into(), change: Change::Unchanged.into(), ..Difference::default() };
+        let same = Difference {
+            kind: ResourceKind::Site.into(),
+            name: "ankara".into(),
+            change: Change::Unchanged.into(),
+            ..Difference::default()
+        };
         assert_eq!(
             differences(&[updated.clone(), same], true),
             "Component orders-db would be updated\n  priority: LOW -> CRITICAL\nSite ankara unchanged\ndry run: 1 resource would change; nothing was changed\n"

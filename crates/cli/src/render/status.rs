@@ -180,7 +180,8 @@ fn notes(instance: &InstanceStatus, now: Timestamp) -> String {
 
 fn running_line(running: &Operation, now: Timestamp) -> String {
     let since = age(running.created_at.as_ref(), now);
-    let mut text = format!("  > {}: {}, started {since} by {}\n", operation::title(running), operation::state(running.state()), running.cause);
+    let mut text =
+        format!("  > {}: {}, started {since} by {}\n", operation::title(running), operation::state(running.state()), running.cause);
     if let Some(progress) = &running.progress {
         text.push_str(&format!("    {}\n", progress::told(progress, None)));
     }

@@ -1,7 +1,7 @@
 //! Operations as they are shown, word for word.
 
 use muster_wire::proto::v1::{
-    DiscardResult, ErrorKind, Fault, PostgresPosition, Position, Progress, RestorePlan, StepKind, position as of,
+    DiscardResult, ErrorKind, Fault, Position, PostgresPosition, Progress, RestorePlan, StepKind, position as of,
 };
 
 use super::*;
@@ -28,7 +28,9 @@ fn operation(kind: OperationKind, state: OperationState) -> Operation {
 }
 
 fn reached() -> Option<Position> {
-    Some(Position { position: Some(of::Position::Postgres(PostgresPosition { timeline: 1, lsn: 0x300_0148, ..PostgresPosition::default() })) })
+    Some(Position {
+        position: Some(of::Position::Postgres(PostgresPosition { timeline: 1, lsn: 0x300_0148, ..PostgresPosition::default() })),
+    })
 }
 
 #[test]
@@ -141,7 +143,11 @@ fn checks_and_discards_tell_what_they_found() {
     let mut check = operation(OperationKind::Check, OperationState::Succeeded);
     check.result = Some(operation::Result::Check(CheckResult { points: 1, packs: 20, bytes: 1 << 20, ..CheckResult::default() }));
     assert!(outcome(&check, NOW).ends_with("  read 1 point, 20 packs, 1.0 MiB\n  no problems\n"));
-    check.result = Some(operation::Result::Check(CheckResult { problem_count: 1, problems: vec!["pack ab: frame at 9".into()], ..CheckResult::default() }));
+    check.result = Some(operation::Result::Check(CheckResult {
+        problem_count: 1,
+        problems: vec!["pack ab: frame at 9".into()],
+        ..CheckResult::default()
+    }));
     assert!(outcome(&check, NOW).contains("  WARNING: 1 problem:\n    pack ab: frame at 9\n  HINT: "));
     let mut discard = operation(OperationKind::Discard, OperationState::Succeeded);
     discard.result = Some(operation::Result::Discard(DiscardResult { path: "/srv/pg.old".into() }));
@@ -154,7 +160,10 @@ fn an_unknown_outcome_says_how_it_is_ended() {
     backup.finished_at = None;
     backup.waiting_for = "agent istanbul-db1".into();
     let text = outcome(&backup, NOW);
-    assert!(text.starts_with("backup 3f2a91c0 of orders-db/istanbul: outcome unknown for 1m 12s\n  waits for agent istanbul-db1\n"), "{text}");
+    assert!(
+        text.starts_with("backup 3f2a91c0 of orders-db/istanbul: outcome unknown for 1m 12s\n  waits for agent istanbul-db1\n"),
+        "{text}"
+    );
     assert!(text.contains("`muster resolve 3f2a91c0 --succeeded|--failed --word"), "{text}");
 }
 
@@ -190,6 +199,11 @@ fn operations_are_listed_and_shown_whole() {
 
 #[test]
 fn a_transition_is_a_line_with_the_time_of_day() {
-    let told = OperationEvent { number: 4, at: at(0), text: "sent to istanbul-db1".into(), operation: Some(operation(OperationKind::Backup, OperationState::Running)) };
+    let told = OperationEvent {
+        number: 4,
+        at: at(0),
+        text: "sent to istanbul-db1".into(),
+        operation: Some(operation(OperationKind::Backup, OperationState::Running)),
+    };
     assert_eq!(event(&told), "16:00:00 backup 3f2a91c0: sent to istanbul-db1");
 }

@@ -1,0 +1,171 @@
+//! The command line as a whole: what holds for every command, and the list of commands.
+
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+use muster_common::fault::Fault;
+use muster_common::name::Name;
+
+use crate::command;
+use crate::console::{Console, Output};
+use crate::controller::Controller;
+use crate::exit::{self, Exit};
+
+/// Muster brings databases back: it backs them up, proves the backups good and restores them, at several sites, through one controller.
+#[derive(Debug, Parser)]
+#[command(name = "muster", version, max_term_width = 120, after_help = exit::table())]
+#[command(after_long_help = format!("{}\nExamples:\n  muster status\n  muster backup orders-db\n  muster restore orders-db --dry-run\n\nGuide: docs/guides/cli.md", exit::table()))]
+pub struct Arguments {
+    /// What holds for every command.
+    #[command(flatten)]
+    pub global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const EVERYWHERE: &str = "For every command";
+
+/// What holds for every command.
+#[derive(Debug, Args)]
+pub struct Global {
+    /// The context: which controller, as whom. Default: the current one (`muster context list`).
+    #[arg(long, global = true, help_heading = EVERYWHERE, env = "MUSTER_CONTEXT", value_name = "NAME")]
+    pub context: Option<Name>,
+    /// The form of what goes to standard output: text, json or yaml.
+    #[arg(short, long, global = true, help_heading = EVERYWHERE, value_enum, hide_possible_values = true, default_value_t = Output::Text, value_name = "FORM")]
+    pub output: Output,
+    /// No progress and no notices; failures and what will be lost are told all the same.
+    #[arg(short, long, global = true, help_heading = EVERYWHERE)]
+    pub quiet: bool,
+    /// How long a controller that cannot be reached is tried again.
+    #[arg(long, global = true, help_heading = EVERYWHERE, env = "MUSTER_RETRY_FOR", value_name = "DURATION", default_value = "30s", value_parser = muster_common::duration::parse)]
+    pub retry_for: Duration,
+}
+
+/// Every command of `muster`.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// The one page: who writes where, how old the newest point is, what runs, what is wrong.
+    Status(command::status::Arguments),
+    /// Declares sites, repositories and components from YAML files: all or none.
+    Apply(command::apply::Arguments),
+    /// Lists what is declared, or shows one as a document that `apply` takes back.
+    Get(command::get::Arguments),
+    /// All about one declared thing: its document, conditions, points, operations.
+    Describe(command::describe::Arguments),
+    /// Removes a declared thing. Its recovery points stay in their repository.
+    Delete(command::delete::Arguments),
+    /// Takes a recovery point.
+    Backup(command::backup::Arguments),
+    /// Lists recovery points, newest first.
+    Points(command::points::Arguments),
+    /// Brings a recovery point back.
+    Restore(command::restore::Arguments),
+    /// Checks a component's part of its repository, by an agent.
+    Check(command::check::Arguments),
+    /// Lists operations, newest first.
+    Ops(command::ops::Arguments),
+    /// Follows an operation to its end, or all operations.
+    Watch(command::watch::Arguments),
+    /// Waits until an operation has ended; the exit code tells how.
+    Wait(command::wait::Arguments),
+    /// Asks an operation to stop.
+    Cancel(command::cancel::Arguments),
+    /// Ends an operation whose outcome is unknown by your recorded word.
+    Resolve(command::resolve::Arguments),
+    /// Removes the old directory that a restore in place kept aside.
+    Discard(command::discard::Arguments),
+    /// Lists agents; revokes one.
+    Agents(command::agents::Arguments),
+    /// Makes tokens with which agents join.
+    Token(command::token::Arguments),
+    /// Adds, lists and revokes operators.
+    Operator(command::operator::Arguments),
+    /// Which controller, as whom: list, use, import, show, delete.
+    Context(command::context::Arguments),
+    /// The version of this command and of the controller.
+    Version(command::version::Arguments),
+    /// Prints a completion script for a shell.
+    Completion(command::completion::Arguments),
+}
+
+/// What commands are given.
+#[derive(Clone, Debug)]
+pub struct App {
+    /// Where to write and ask.
+    pub console: Console,
+    context: Option<Name>,
+    retry_for: Duration,
+}
+
+impl App {
+    /// The controller of the context that was named.
+    ///
+    /// # Errors
+    /// Where there is no context, or its certificate has run out.
+    pub fn controller(&self) -> Result<Controller, Fault> {
+        Controller::connect(self.context.as_ref(), self.retry_for, self.console)
+    }
+}
+
+/// Runs a command line.
+///
+/// # Errors
+/// What failed, with what to do next.
+pub async fn run(arguments: Arguments) -> Result<Exit, Fault> {
+    let global = arguments.global;
+    let app = App { console: Console { output: global.output, quiet: global.quiet }, context: global.context, retry_for: global.retry_for };
+    match arguments.command {
+        Command::Status(arguments) => command::status::run(&app, arguments).await,
+        Command::Apply(arguments) => command::apply::run(&app, arguments).await,
+        Command::Get(arguments) => command::get::run(&app, arguments).await,
+        Command::Describe(arguments) => command::describe::run(&app, arguments).await,
+        Command::Delete(arguments) => command::delete::run(&app, arguments).await,
+        Command::Backup(arguments) => command::backup::run(&app, arguments).await,
+        Command::Points(arguments) => command::points::run(&app, arguments).await,
+        Command::Restore(arguments) => command::restore::run(&app, arguments).await,
+        Command::Check(arguments) => command::check::run(&app, arguments).await,
+        Command::Ops(arguments) => command::ops::run(&app, arguments).await,
+        Command::Watch(arguments) => command::watch::run(&app, arguments).await,
+        Command::Wait(arguments) => command::wait::run(&app, arguments).await,
+        Command::Cancel(arguments) => command::cancel::run(&app, arguments).await,
+        Command::Resolve(arguments) => command::resolve::run(&app, arguments).await,
+        Command::Discard(arguments) => command::discard::run(&app, arguments).await,
+        Command::Agents(arguments) => command::agents::run(&app, arguments).await,
+        Command::Token(arguments) => command::token::run(&app, arguments).await,
+        Command::Operator(arguments) => command::operator::run(&app, arguments).await,
+        Command::Context(arguments) => command::context::run(&app, arguments).await,
+        Command::Version(arguments) => command::version::run(&app, arguments).await,
+        Command::Completion(arguments) => command::completion::run(&app, &arguments),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_has_a_help_text_with_an_example() {
+        fn walk(command: &clap::Command, path: &str, without: &mut Vec<String>) {
+            for inner in command.get_subcommands().filter(|inner| inner.get_name() != "help" && !inner.is_hide_set()) {
+                let path = format!("{path} {}", inner.get_name());
+                let example = inner.get_after_help().map(ToString::to_string).unwrap_or_default();
+                if inner.get_about().is_none() || (inner.get_subcommands().next().is_none() && !example.contains(&format!("  {path}"))) {
+                    without.push(path.clone());
+                }
+                walk(inner, &path, without);
+            }
+        }
+        let mut without = Vec::new();
+        walk(&Arguments::command(), "muster", &mut without);
+        assert!(without.is_empty(), "without help or an example that can be typed: {without:?}");
+    }
+}
