@@ -248,10 +248,10 @@ mod tests {
         }
 
         fn page_header(&mut self, rest: u32) {
-            if self.bytes.len() % PAGE != 0 {
+            if !self.bytes.len().is_multiple_of(PAGE) {
                 return;
             }
-            let long = self.bytes.len() % SEGMENT as usize == 0;
+            let long = self.bytes.len().is_multiple_of(SEGMENT as usize);
             let info = u16::from(rest > 0) | if long { LONG_HEADER } else { 0 };
             let at = self.at();
             self.bytes.extend(0xD110_u16.to_le_bytes());

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use muster_repository::entry::{FileEntry, FileKind, Group, RelPath};
 
@@ -23,6 +23,7 @@ pub fn list(data: &Path, first: &[PathBuf]) -> Result<Vec<Source>, ListError> {
     let mut queue: Vec<PathBuf> = first.to_vec();
     let mut sources = Vec::new();
     while let Some(path) = queue.pop() {
+        let path = without_dots(&path);
         let inside =
             path.starts_with(data) || path.canonicalize().is_ok_and(|real| data.canonicalize().is_ok_and(|data| real.starts_with(data)));
         if !seen.insert(path.clone()) {
@@ -42,6 +43,21 @@ pub fn list(data: &Path, first: &[PathBuf]) -> Result<Vec<Source>, ListError> {
         }
     }
     Ok(sources)
+}
+
+/// `/a/b/../c` as `/a/c`: a point takes no `..`.
+fn without_dots(path: &Path) -> PathBuf {
+    let mut plain = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::ParentDir => {
+                plain.pop();
+            }
+            Component::CurDir => {}
+            Component::Prefix(_) | Component::RootDir | Component::Normal(_) => plain.push(part),
+        }
+    }
+    plain
 }
 
 fn source(path: &Path) -> Result<Source, ListError> {
