@@ -97,7 +97,7 @@ pub fn parse<T: DeserializeOwned>(path: &Path, text: &str) -> Result<T, ConfigEr
             path: path.to_owned(),
             line: at.map_or(0, |at| at.line()),
             column: at.map_or(0, |at| at.column()),
-            message: first_line(&error.without_snippet().to_string()),
+            message: plain(&error.without_snippet().to_string()),
         }
     })
 }
@@ -112,8 +112,11 @@ fn or_empty(text: &str) -> &str {
     if only_comments { "{}" } else { text }
 }
 
-fn first_line(text: &str) -> String {
-    text.lines().next().unwrap_or_default().to_owned()
+/// The message without what stands in front of it already, and without what only programmers can do.
+fn plain(text: &str) -> String {
+    let line = text.lines().next().unwrap_or_default();
+    let line = line.rsplit_once(" at line ").map_or(line, |(before, _)| before);
+    line.replace(", set DuplicateKeyPolicy in Options if acceptable", "")
 }
 
 fn set(whole: &mut Value, field_path: &str, text: &str) -> Result<(), String> {
@@ -180,6 +183,17 @@ mod tests {
         assert!(error.contains("taks") && error.contains("tasks") && error.contains("stall_after"), "{error}");
         let with_variables = load_with::<Config>(Some(&path), "M__", env(&[("M__LIMITS__TASKS", "4")])).unwrap_err().to_string();
         assert!(with_variables.contains("agent.yaml:3:3: "), "{with_variables}");
+    }
+
+    #[test]
+    fn an_error_is_told_in_one_plain_line() {
+        for (text, told) in [
+            ("taks: 3\n", "c.yaml:1:1: unknown field `taks`, expected one of tasks, stall_after"),
+            ("tasks: 3\ntasks: 4\n", "c.yaml:2:1: duplicate mapping key: tasks"),
+            ("tasks: -3\n", "c.yaml:1:8: invalid u32"),
+        ] {
+            assert_eq!(parse::<Limits>(Path::new("c.yaml"), text).unwrap_err().to_string(), told);
+        }
     }
 
     #[test]

@@ -71,8 +71,9 @@ pub fn create_atomically(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Fil
 /// Where it cannot be made, or something else stands there.
 pub fn create_private_folder(path: &Path) -> Result<(), FileError> {
     use std::os::unix::fs::DirBuilderExt;
+    let missing: Vec<&Path> = path.ancestors().take_while(|folder| !folder.as_os_str().is_empty() && !folder.exists()).collect();
     fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(FileError::at("create", path))?;
-    sync_folder(folder_of(path))
+    missing.iter().try_for_each(|made| sync_folder(folder_of(made)))
 }
 
 /// Reads a file of at most `limit` bytes as text.
