@@ -9,6 +9,7 @@ pub mod admit;
 pub mod check;
 pub mod command;
 pub mod inbox;
+pub mod intake;
 pub mod perform;
 pub mod run;
 pub mod runner;
