@@ -52,7 +52,6 @@ struct Plan {
 
 /// What stands at the target now.
 struct Present {
-    exists: bool,
     entries: u64,
     bytes: u64,
     free: u64,
@@ -152,7 +151,7 @@ fn present(place: &Path) -> io::Result<Present> {
     }
     let parent = place.parent().unwrap_or(Path::new("/"));
     let space = rustix::fs::statvfs(parent)?;
-    Ok(Present { exists, entries, bytes, free: space.f_bavail.saturating_mul(space.f_frsize) })
+    Ok(Present { entries, bytes, free: space.f_bavail.saturating_mul(space.f_frsize) })
 }
 
 fn plan(place: &Path, point: &Point, present: &Present, request: &RestoreRequest, work: &Work) -> RestorePlan {

@@ -78,7 +78,8 @@ impl Check<'_> {
                         for leaf in leaves {
                             match good.get(&key(&leaf)) {
                                 Some(packs) => self.check_listed(packs, &listed, at),
-                                None => new.push((file, leaf)),
+                                // Owned: a stream of borrowed files makes a future that is not provably `Send`.
+                                None => new.push((file.clone(), leaf)),
                             }
                         }
                     }
@@ -86,7 +87,7 @@ impl Check<'_> {
                 }
             }
             let mut outcomes = stream::iter(new)
-                .map(|(file, leaf)| async move { (leaf, check_leaf(point, file, leaf, bad).await) })
+                .map(|(file, leaf)| async move { (leaf, check_leaf(point, &file, leaf, bad).await) })
                 .buffer_unordered(AT_ONCE);
             while let Some((leaf, outcome)) = outcomes.next().await {
                 match outcome {
