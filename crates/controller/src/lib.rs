@@ -5,6 +5,7 @@ pub mod agents;
 pub mod api;
 pub mod command;
 pub mod config;
+pub mod failover;
 pub mod inventory;
 pub mod metrics;
 pub mod operation;

@@ -76,6 +76,18 @@ impl ShardRecord {
         superseded.remove(instance);
         Ok(Self { reign: Reign { epoch, id, writer: instance.clone(), parent: Some(self.reign.id) }, superseded })
     }
+
+    /// An agent remembers the higher epoch `epoch` of this shard: the record was restored from an older copy. It is adopted, never
+    /// lowered. The epoch moves when the writer goes back in time, so all `others` count as superseded until they are seeded anew.
+    #[must_use]
+    pub fn adopted(&self, epoch: Epoch, id: ReignId, others: &[Name]) -> Self {
+        if epoch <= self.reign.epoch {
+            return self.clone();
+        }
+        let mut superseded = self.superseded.clone();
+        superseded.extend(others.iter().filter(|other| **other != self.reign.writer).cloned());
+        Self { reign: Reign { epoch, id, writer: self.reign.writer.clone(), parent: Some(self.reign.id) }, superseded }
+    }
 }
 
 #[cfg(test)]
@@ -106,6 +118,17 @@ mod tests {
             next.restored_in_place(&name("istanbul"), Epoch(1), &[], id(3)),
             Err(Refused::Moved { expected: Epoch(1), present: Epoch(2) })
         );
+    }
+
+    #[test]
+    fn an_epoch_that_an_agent_remembers_is_adopted_and_none_is_ever_lowered() {
+        let first = ShardRecord::first(name("istanbul"), id(1));
+        let adopted = first.adopted(Epoch(4), id(9), &[name("istanbul"), name("ankara")]);
+        assert_eq!(adopted.reign, Reign { epoch: Epoch(4), id: id(9), writer: name("istanbul"), parent: Some(id(1)) });
+        assert_eq!(adopted.superseded, BTreeSet::from([name("ankara")]));
+        for older in [Epoch(0), Epoch(3), Epoch(4)] {
+            assert_eq!(adopted.adopted(older, id(8), &[name("izmir")]), adopted);
+        }
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The handle that the API and the sessions use.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::stream::BoxStream;
@@ -8,20 +9,29 @@ use muster_common::fault::{ErrorKind, Fault};
 use muster_common::name::Name;
 use muster_service::tasks::TaskGate;
 use muster_wire::proto::agent::v1::SessionResponse;
-use muster_wire::proto::v1;
-use tokio::sync::watch;
+use muster_wire::proto::v1::{self, OperationState};
+use tokio::sync::{oneshot, watch};
 
 use crate::agents::courier::Courier;
 use crate::agents::observations::Observations;
 use crate::operation::asked::Asked;
+use crate::operation::driver::{self, Message, Steer};
+use crate::operation::hub::Hub;
+use crate::operation::journal::{self, Journaled};
+use crate::operation::kind::Phase;
 use crate::operation::news::AgentNews;
+use crate::operation::shared::Shared;
 use crate::operation::watch::WatchUpdate;
-use crate::store::Store;
+use crate::operation::{accept, session, writers};
+use crate::store::{Store, meta, operations};
+
+/// The longest that one call waits.
+const MOST_WAIT: Duration = Duration::from_secs(3_600);
 
 /// All operations of this controller. Clones are the same handle.
 #[derive(Clone, Debug)]
 pub struct Operations {
-    store: Store,
+    shared: Arc<Shared>,
 }
 
 /// Which operations a list shows.
@@ -30,15 +40,11 @@ pub struct ListFilter {
     /// Of this component.
     pub component: Option<Name>,
     /// In this state. Unspecified: in all.
-    pub state: v1::OperationState,
+    pub state: OperationState,
     /// Only those that have not ended.
     pub running: bool,
     /// From the page before. `None`: the first page.
     pub before: Option<u64>,
-}
-
-fn not_yet() -> Fault {
-    Fault::refused(ErrorKind::NotAvailable, "operations are not built yet")
 }
 
 impl Operations {
@@ -47,8 +53,16 @@ impl Operations {
     /// # Errors
     /// Where the store cannot be read.
     pub async fn open(store: Store, courier: Courier, observations: Observations, gate: TaskGate) -> Result<Self, Fault> {
-        drop((courier, observations, gate));
-        Ok(Self { store })
+        let unfinished = take_over(&store).await?;
+        let mut read = store.read().await?;
+        let last = meta::last_event(&mut read).await?;
+        drop(read);
+        let shared = Arc::new(Shared::new(store, courier, observations, gate, Hub::new(last)));
+        for journaled in unfinished {
+            driver::start(&shared, journaled);
+        }
+        shared.gate.spawn_vital("journal", tracing::info_span!("journal"), writers::watch_over(Arc::clone(&shared)));
+        Ok(Self { shared })
     }
 
     /// Accepts an operation: it is journaled when this returns.
@@ -56,8 +70,24 @@ impl Operations {
     /// # Errors
     /// Why it is refused; then nothing was changed.
     pub async fn start(&self, asked: Asked) -> Result<v1::Operation, Fault> {
-        drop(asked);
-        Err(not_yet())
+        let shared = Arc::clone(&self.shared);
+        let (reply, answer) = oneshot::channel();
+        // In a task of its own: a caller that goes away in the middle must not leave an operation that nobody drives.
+        let accepting = async move {
+            let accepted = accept::accept(&shared, &asked).await;
+            let shown = accepted.map(|(journaled, new)| {
+                let shown = shared.hub.enrich(journaled.state.id, journaled.shown());
+                if new {
+                    driver::start(&shared, journaled);
+                }
+                shown
+            });
+            if reply.send(shown).is_err() {
+                tracing::debug!("whoever asked has gone");
+            }
+        };
+        self.shared.gate.spawn("accept", tracing::Span::current(), accepting);
+        answer.await.map_err(|_| stopping())?
     }
 
     /// One operation, by its id or the first 6 or more digits of it.
@@ -65,32 +95,65 @@ impl Operations {
     /// # Errors
     /// Where there is none, or more than one.
     pub async fn get(&self, id: &str) -> Result<v1::Operation, Fault> {
-        Err(not_yet().evidence(id))
+        let journaled = self.find(id).await?;
+        Ok(self.shared.hub.enrich(journaled.state.id, journaled.shown()))
     }
 
-    /// Operations, newest first, and where the next page begins.
+    /// Operations, newest first, `limit` at most, and where the next page begins.
     ///
     /// # Errors
     /// Where the store cannot be read.
     pub async fn list(&self, filter: ListFilter, limit: u32) -> Result<(Vec<v1::Operation>, Option<u64>), Fault> {
-        drop((filter, limit));
-        Err(not_yet())
+        let phase = Phase::ALL.into_iter().find(|phase| phase.proto() == filter.state).map(Phase::name);
+        let wanted = operations::Filter { component: filter.component, phase, running: filter.running, before: filter.before };
+        let mut read = self.shared.store.read().await?;
+        let mut rows = operations::list(&mut read, &wanted, limit.saturating_add(1)).await?;
+        drop(read);
+        let more = rows.len() > limit as usize;
+        rows.truncate(limit as usize);
+        let next = rows.last().filter(|_| more).map(|row| row.number);
+        let mut shown = Vec::with_capacity(rows.len());
+        for row in &rows {
+            shown.push(self.shared.hub.enrich(row.id, journal::read(row)?.shown()));
+        }
+        Ok((shown, next))
     }
 
     /// Transitions after a number, and progress between them: of one operation (it ends after the last one) or of all.
     ///
     /// # Errors
-    /// Where the operation is unknown or the events are gone.
+    /// Where the operation is unknown or the events are gone; in the stream, also that the controller stops.
     pub async fn watch(&self, id: Option<&str>, after: EventNumber) -> Result<BoxStream<'static, Result<WatchUpdate, Fault>>, Fault> {
-        Err(not_yet().evidence(format!("{id:?} {after}")))
+        let (of, ended) = match id {
+            Some(id) => {
+                let journaled = self.find(id).await?;
+                (Some(journaled.state.id), journaled.state.phase.ended())
+            }
+            None => (None, false),
+        };
+        let stop = self.shared.gate.token().clone();
+        super::watch::watch(self.shared.store.clone(), Arc::clone(&self.shared.hub), stop, of, after, ended).await
     }
 
-    /// Waits until the operation has ended, for at most `timeout`; tells whether it has.
+    /// Waits until the operation has ended, for at most `timeout` (an hour at most); tells whether it has.
     ///
     /// # Errors
-    /// Where the operation is unknown.
+    /// Where the operation is unknown, or the controller stops.
     pub async fn wait(&self, id: &str, timeout: Duration) -> Result<(v1::Operation, bool), Fault> {
-        Err(not_yet().evidence(format!("{id:?} {timeout:?}")))
+        let mut events = self.shared.hub.events();
+        let until = tokio::time::Instant::now() + timeout.min(MOST_WAIT);
+        loop {
+            events.mark_unchanged();
+            let shown = self.get(id).await?;
+            if super::watch::has_ended(shown.state()) {
+                return Ok((shown, true));
+            }
+            tokio::select! {
+                () = self.shared.gate.token().cancelled() => return Err(stopping()),
+                () = tokio::time::sleep_until(until) => return Ok((self.get(id).await?, false)),
+                changed = events.changed() => changed.map_err(|_| stopping())?,
+            }
+        }
     }
 
     /// Asks an operation to stop.
@@ -98,7 +161,10 @@ impl Operations {
     /// # Errors
     /// Where it is unknown or has ended.
     pub async fn cancel(&self, id: &str, caller: &str, reason: &str) -> Result<v1::Operation, Fault> {
-        Err(not_yet().evidence(format!("{id} {caller} {reason}")))
+        if reason.len() > 1_000 {
+            return Err(Fault::refused(ErrorKind::InvalidArgument, format!("the reason has {} bytes", reason.len())).hint("1,000 at most"));
+        }
+        self.steer(id, Steer::Cancel { by: caller.to_owned(), reason: reason.to_owned() }).await
     }
 
     /// Ends an operation whose outcome is unknown by a recorded word.
@@ -106,22 +172,30 @@ impl Operations {
     /// # Errors
     /// Where it is unknown, its outcome is not, or the word is empty.
     pub async fn resolve(&self, id: &str, caller: &str, succeeded: bool, word: &str) -> Result<v1::Operation, Fault> {
-        Err(not_yet().evidence(format!("{id} {caller} {succeeded} {word}")))
+        self.steer(id, Steer::Resolve { by: caller.to_owned(), succeeded, word: word.to_owned() }).await
     }
 
     /// Takes an agent's news in; what comes back is to be sent to that agent, in order. An outcome is journaled when this returns.
+    /// `Connected` is handed in after the courier knows the session and before its Welcome is made, whose term may have become higher.
     ///
     /// # Errors
     /// Where it could not be journaled or makes no sense: the session ends, and the agent tells it again.
     pub async fn hear(&self, agent: &Name, news: AgentNews) -> Result<Vec<SessionResponse>, Fault> {
-        drop((agent, news));
-        Err(not_yet())
+        match news {
+            AgentNews::Connected(hello) => session::connected(&self.shared, agent, &hello).await?,
+            AgentNews::Disconnected => session::disconnected(&self.shared, agent).await,
+            AgentNews::TakenOn { command_id } => session::taken_on(&self.shared, agent, &command_id).await?,
+            AgentNews::Progress(progress) => session::progress(&self.shared, agent, progress)?,
+            AgentNews::Report(report) => session::report(&self.shared, agent, &report).await?,
+            AgentNews::Outcome(outcome) => return session::outcome(&self.shared, agent, &outcome).await,
+        }
+        Ok(Vec::new())
     }
 
     /// Changes its value whenever an epoch, a writer or the superseded ones of a shard changed: assignments are to be made anew.
     #[must_use]
     pub fn shards_changed(&self) -> watch::Receiver<u64> {
-        watch::channel(0).1
+        self.shared.hub.shards()
     }
 
     /// Why the store was found to be behind its agents, in words. Empty: it was not.
@@ -129,7 +203,54 @@ impl Operations {
     /// # Errors
     /// Where the store cannot be read.
     pub async fn behind(&self) -> Result<String, Fault> {
-        let mut read = self.store.read().await?;
-        Ok(crate::store::meta::behind(&mut read).await?)
+        let mut read = self.shared.store.read().await?;
+        Ok(meta::behind(&mut read).await?)
     }
+
+    async fn find(&self, id: &str) -> Result<Journaled, Fault> {
+        let mut read = self.shared.store.read().await?;
+        accept::find(&mut read, id).await
+    }
+
+    async fn steer(&self, id: &str, steer: Steer) -> Result<v1::Operation, Fault> {
+        let journaled = self.find(id).await?;
+        if let Some(driver) = self.shared.driver(journaled.state.id) {
+            let (reply, answer) = oneshot::channel();
+            if driver.mailbox.send(Message::Steer { steer: steer.clone(), reply }).await.is_ok()
+                && let Ok(answer) = answer.await
+            {
+                return answer;
+            }
+        }
+        // It has ended meanwhile, and says so; or the process stops.
+        let journaled = self.find(id).await?;
+        driver::refuse(&journaled.state, &steer).map_or_else(|| Err(stopping()), Err)
+    }
+}
+
+fn stopping() -> Fault {
+    Fault::refused(ErrorKind::Unavailable, "the controller stops").hint("ask again when it is back; what was accepted goes on then")
+}
+
+/// The unfinished operations; where the store runs elsewhere than it did, each is suspended first.
+async fn take_over(store: &Store) -> Result<Vec<Journaled>, Fault> {
+    let mut write = store.write().await?;
+    if let Some(from) = store.moved_from() {
+        let why = format!("this store last ran elsewhere ({from}) and may be a copy");
+        meta::set_behind(write.connection(), &why).await?;
+        session::suspend_all(&mut write, &why).await?;
+    }
+    let mut unfinished = Vec::new();
+    for record in operations::unfinished(write.connection()).await? {
+        match journal::read(&record) {
+            Ok(journaled) => unfinished.push(journaled),
+            // One damaged row must not keep a controller from starting.
+            Err(error) => tracing::error!(operation = %record.id, %error, "an unfinished operation cannot be read and is not driven"),
+        }
+    }
+    if store.moved_from().is_none() && unfinished.iter().all(|journaled| journaled.state.phase != Phase::Suspended) {
+        meta::set_behind(write.connection(), "").await?;
+    }
+    write.commit().await?;
+    Ok(unfinished)
 }

@@ -1,0 +1,216 @@
+//! Accepting an operation: one transaction that looks the request id up, settles what was asked, holds it against what runs, journals it.
+//!
+//! What always holds: what is refused has changed nothing; a request id answers the same operation for seven days, and is refused with
+//! other content.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use muster_common::counter::Epoch;
+use muster_common::fault::{ErrorKind, Fault};
+use muster_common::id::{OperationId, PointId};
+use muster_common::name::Name;
+use muster_common::time::Timestamp;
+use muster_wire::nearest::did_you_mean;
+use muster_wire::proto::v1::ResourceKind;
+use muster_wire::proto::v1::resource::Spec;
+
+use crate::operation::asked::{Asked, What};
+use crate::operation::conflict;
+use crate::operation::fleet::Fleet;
+use crate::operation::journal::{self, Journaled};
+use crate::operation::kind::Phase;
+use crate::operation::kinds::{Settled, backup, check, discard, restore};
+use crate::operation::shared::{Shared, pass};
+use crate::operation::state::State;
+use crate::store::requests::{self, Remembered};
+use crate::store::{Connection, operations, points, resources, shards};
+
+/// Nothing may stand still for longer where nobody said otherwise.
+const STALL_LIMIT: Duration = Duration::from_secs(15 * 60);
+/// The longest stall limit.
+const MOST_STALL: Duration = Duration::from_secs(30 * 86_400);
+/// Operations that can run at once.
+const MOST_UNFINISHED: usize = 1_000;
+/// The longest request id, in bytes.
+const MOST_REQUEST_ID: usize = 128;
+
+/// Accepts what is asked. The second tells whether it is new and has to be driven.
+pub(super) async fn accept(shared: &Arc<Shared>, asked: &Asked) -> Result<(Journaled, bool), Fault> {
+    check_form(asked)?;
+    let now = muster_service::clock::now();
+    let mut write = shared.write().await?;
+    let connection = write.connection();
+    if let Some(known) = remembered(connection, asked, now).await? {
+        return Ok((known, false));
+    }
+    let settled = settle(shared, connection, &asked.what).await?;
+    let state = begin(asked, settled, now);
+    admit(connection, &state).await?;
+    if let Some(request_id) = &asked.request_id {
+        let remembered = Remembered { digest: asked.digest.clone(), operation: state.id };
+        requests::insert(connection, &asked.caller, request_id, &remembered, now).await?;
+    }
+    let journaled = journal::accept(&mut write, state).await?;
+    write.commit().await?;
+    shared.hub.committed(journaled.last_event);
+    pass("controller.stop2.accepted")?;
+    Ok((journaled, true))
+}
+
+fn check_form(asked: &Asked) -> Result<(), Fault> {
+    let wrong = |what: String, hint: &str| Err(Fault::refused(ErrorKind::InvalidArgument, what).hint(hint));
+    if let Some(id) = &asked.request_id
+        && (id.is_empty() || id.len() > MOST_REQUEST_ID)
+    {
+        return wrong(format!("the request id has {} bytes", id.len()), "1 to 128 bytes, for example a UUID");
+    }
+    match asked.stall_limit {
+        Some(limit) if limit < Duration::from_secs(1) || limit > MOST_STALL => {
+            wrong(format!("stall limit {}", muster_common::duration::show(limit)), "from 1s to 30d")
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
+async fn remembered(connection: &mut Connection, asked: &Asked, now: Timestamp) -> Result<Option<Journaled>, Fault> {
+    let Some(request_id) = &asked.request_id else { return Ok(None) };
+    let Some(known) = requests::find(connection, &asked.caller, request_id, now).await? else { return Ok(None) };
+    if known.digest != asked.digest {
+        return Err(Fault::refused(ErrorKind::AlreadyExists, format!("request id {request_id:?} was used for something else"))
+            .evidence(format!("it is operation {}", known.operation))
+            .hint("give each request an id of its own"));
+    }
+    match operations::get(connection, known.operation).await? {
+        Some(record) => Ok(Some(journal::read(&record)?)),
+        None => Err(Fault::refused(ErrorKind::Internal, format!("operation {} of a request id is gone", known.operation))
+            .hint("ask with another request id, and report this as a defect")),
+    }
+}
+
+fn begin(asked: &Asked, settled: Settled, now: Timestamp) -> State {
+    let limit = asked.stall_limit.unwrap_or(STALL_LIMIT);
+    State {
+        id: OperationId::from_bytes(rand::random()),
+        task: settled.task,
+        target: settled.target,
+        agent: settled.agent,
+        repository: settled.repository,
+        epoch: settled.epoch,
+        cause: asked.cause.clone(),
+        parent: asked.parent,
+        created: now,
+        stall_limit_ms: u64::try_from(limit.as_millis()).unwrap_or(u64::MAX),
+        traceparent: asked.traceparent.clone(),
+        phase: Phase::Pending,
+        steps: Vec::new(),
+        cancel: None,
+        finished: None,
+        fault: None,
+        done: None,
+    }
+}
+
+async fn admit(connection: &mut Connection, state: &State) -> Result<(), Fault> {
+    let mut unfinished = Vec::new();
+    for record in operations::unfinished(connection).await? {
+        match journal::decode(&record) {
+            Ok(held) => unfinished.push(held),
+            // What it holds cannot be read: it may be anything of its component, and nothing of another.
+            Err(error) if record.component == state.target.component.as_str() => return Err(error.into()),
+            Err(_) => {}
+        }
+    }
+    conflict::admit(state, &unfinished)?;
+    if unfinished.len() >= MOST_UNFINISHED {
+        return Err(Fault::refused(ErrorKind::ResourceExhausted, format!("{MOST_UNFINISHED} operations run or wait, which is the bound"))
+            .hint("wait until some have ended: muster ops --running"));
+    }
+    Ok(())
+}
+
+async fn settle(shared: &Shared, connection: &mut Connection, what: &What) -> Result<Settled, Fault> {
+    match what {
+        What::Backup(asked) => {
+            let fleet = fleet(shared, connection, &asked.component).await?;
+            backup::settle(asked, &fleet, PointId::from_bytes(rand::random()))
+        }
+        What::Restore(asked) => {
+            let fleet = fleet(shared, connection, &asked.component).await?;
+            let point = find_point(connection, &asked.component, &asked.point).await?;
+            restore::settle(asked, &fleet, point)
+        }
+        What::Check(asked) => {
+            let fleet = fleet(shared, connection, &asked.component).await?;
+            check::settle(asked, &fleet)
+        }
+        What::Discard { restore } => {
+            let restore = find(connection, restore).await?.state;
+            let kept = shards::get(connection, &restore.target.component).await?;
+            discard::settle(&restore, kept.record.map_or(Epoch(0), |record| record.reign.epoch))
+        }
+    }
+}
+
+/// The component as it is declared and was seen.
+pub(super) async fn fleet(shared: &Shared, connection: &mut Connection, component: &Name) -> Result<Fleet, Fault> {
+    let declared = resources::get(connection, ResourceKind::Component, component).await?;
+    let Some(declared) = declared else { return Err(no_component(connection, component).await?) };
+    let spec = match declared.spec {
+        Spec::Component(spec) => spec,
+        Spec::Site(_) | Spec::Repository(_) => return Err(no_component(connection, component).await?),
+    };
+    let shard = shards::get(connection, component).await?;
+    let connected = |agent: &Name| shared.is_heard(agent);
+    Fleet::assemble(component, &spec, shard, connected, |instance| shared.observations.of(instance), Instant::now())
+}
+
+async fn no_component(connection: &mut Connection, component: &Name) -> Result<Fault, Fault> {
+    let all = resources::list(connection, ResourceKind::Component, None, 1_000).await?;
+    let hint = did_you_mean(component.as_str(), all.iter().map(|declared| declared.name.as_str()));
+    let hint = if hint.is_empty() { "`muster get components` lists them".to_owned() } else { hint };
+    Ok(Fault::refused(ErrorKind::NotFound, format!("there is no component {component}")).hint(hint))
+}
+
+/// A point by its id, by the first 6 or more digits of it, or the newest.
+async fn find_point(connection: &mut Connection, component: &Name, text: &str) -> Result<PointId, Fault> {
+    let list = format!("`muster points {component}` lists them");
+    let missing = |what: String| Fault::refused(ErrorKind::NotFound, what).hint(list.clone());
+    let points = match text.len() {
+        0 => points::list(connection, component, None, 1).await?,
+        // One that this controller has not heard of may well be in the repository.
+        32 => return text.parse().map_err(|error: muster_common::id::InvalidId| missing(error.to_string())),
+        6..=31 => points::by_prefix(connection, component, text).await?,
+        _ => {
+            return Err(Fault::refused(ErrorKind::InvalidArgument, format!("{text:?} is no point: its id or the first 6 or more digits"))
+                .hint(list));
+        }
+    };
+    match points.as_slice() {
+        [] if text.is_empty() => Err(Fault::refused(ErrorKind::FailedPrecondition, format!("component {component} has no recovery point"))
+            .hint(format!("take one: muster backup {component}"))),
+        [] => Err(missing(format!("component {component} has no point that begins with {text}"))),
+        [point] => point.id.parse().map_err(|error: muster_common::id::InvalidId| missing(error.to_string())),
+        [..] => Err(Fault::refused(ErrorKind::InvalidArgument, format!("more than one point begins with {text}")).hint("give more digits")),
+    }
+}
+
+/// An operation by its id or the first 6 or more digits of it.
+pub(super) async fn find(connection: &mut Connection, text: &str) -> Result<Journaled, Fault> {
+    let hint = "`muster ops` lists operations";
+    if !(6..=32).contains(&text.len()) || !text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte)) {
+        return Err(Fault::refused(
+            ErrorKind::InvalidArgument,
+            format!("{text:?} is no operation: its id, or the first 6 or more digits, 0-9 and a-f"),
+        )
+        .hint(hint));
+    }
+    let found = operations::by_prefix(connection, text).await?;
+    match found.as_slice() {
+        [] => Err(Fault::refused(ErrorKind::NotFound, format!("there is no operation {text}")).hint(hint)),
+        [record] => Ok(journal::read(record)?),
+        [..] => {
+            Err(Fault::refused(ErrorKind::InvalidArgument, format!("more than one operation begins with {text}")).hint("give more digits"))
+        }
+    }
+}

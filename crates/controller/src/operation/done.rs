@@ -1,0 +1,296 @@
+//! What came of an operation, as it is journaled; read from an agent's outcome once, and shown.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use muster_common::fault::{ErrorKind, Fault};
+use muster_common::id::PointId;
+use muster_common::position::PostgresPosition;
+use muster_common::time::Timestamp;
+use muster_wire::convert::{
+    duration_from_proto, duration_to_proto, fault_from_proto, id_from_proto, postgres_position_from_proto, postgres_position_to_proto,
+    required, timestamp_from_proto, timestamp_to_proto,
+};
+use muster_wire::proto::agent::v1::{TaskOutcome, task_outcome};
+use muster_wire::proto::v1;
+use serde::{Deserialize, Serialize};
+
+/// Texts of one kind that are kept of an outcome (damage, problems, notes).
+const MOST_TEXTS: usize = 1_000;
+
+/// How a command ended.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// It was done.
+    Done(Done),
+    /// It failed, was refused or cancelled.
+    Fault(Fault),
+}
+
+/// What was done, by kind.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Done {
+    /// A recovery point was taken.
+    Backup(BackupDone),
+    /// One was brought back, or the plan of it.
+    Restore(RestoreDone),
+    /// The check's findings.
+    Check(CheckDone),
+    /// The directory is gone.
+    Discard {
+        /// Where it lay.
+        path: String,
+    },
+}
+
+/// See `muster.v1.BackupResult`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BackupDone {
+    /// The point.
+    pub point: PointId,
+    /// When reading began, by the agent's clock.
+    pub started: Timestamp,
+    /// When it ended.
+    pub finished: Timestamp,
+    /// What a restore of it reaches.
+    pub position: Option<Position>,
+    /// Bytes that it restores to.
+    pub bytes_total: u64,
+    /// Bytes that it added.
+    pub bytes_stored: u64,
+    /// Files in it.
+    pub files: u64,
+    /// Damaged pages by file and block.
+    pub damage: Vec<String>,
+    /// How many pages were damaged.
+    pub damaged_pages: u64,
+}
+
+/// See `muster.v1.RestoreResult`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RestoreDone {
+    /// The plan.
+    pub plan: Plan,
+    /// Where it was restored to.
+    pub directory: String,
+    /// What was moved aside.
+    pub kept: Option<Kept>,
+    /// The position reached.
+    pub position: Option<Position>,
+    /// Seconds for each phase.
+    pub phase_seconds: BTreeMap<String, f64>,
+}
+
+/// See `muster.v1.RestorePlan`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Plan {
+    /// Bytes to write.
+    pub bytes: u64,
+    /// Files to write.
+    pub files: u64,
+    /// Microseconds it will take, as predicted.
+    pub predicted_us: u64,
+    /// Free bytes at the target.
+    pub free_bytes: u64,
+    /// What is moved aside or overwritten.
+    pub replaces: Vec<String>,
+    /// What else a person should know.
+    pub notes: Vec<String>,
+}
+
+/// See `muster.v1.KeptDirectory`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Kept {
+    /// Where it lies on the agent's machine.
+    pub path: String,
+    /// Its bytes.
+    pub bytes: u64,
+    /// When it will be removed.
+    pub until: Timestamp,
+}
+
+/// See `muster.v1.CheckResult`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct CheckDone {
+    /// Points read.
+    pub points: u64,
+    /// Packs read.
+    pub packs: u64,
+    /// Bytes read.
+    pub bytes: u64,
+    /// What is wrong.
+    pub problems: Vec<String>,
+    /// How many problems there are.
+    pub problem_count: u64,
+    /// What the store can and cannot do.
+    pub store_notes: Vec<String>,
+}
+
+/// How far an instance is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Position {
+    /// PostgreSQL.
+    Postgres(PostgresPosition),
+    /// A folder of files.
+    Files {
+        /// Regular files below it.
+        count: u64,
+        /// The newest modification time.
+        newest: Option<Timestamp>,
+    },
+}
+
+/// Reads an agent's outcome.
+///
+/// # Errors
+/// Where a field makes no sense.
+pub fn outcome_from_proto(outcome: &TaskOutcome) -> Result<Outcome, Fault> {
+    Ok(match required(outcome.outcome.as_ref(), "outcome")? {
+        task_outcome::Outcome::Backup(done) => Outcome::Done(Done::Backup(backup_from_proto(done)?)),
+        task_outcome::Outcome::Restore(done) => Outcome::Done(Done::Restore(restore_from_proto(done)?)),
+        task_outcome::Outcome::Check(done) => Outcome::Done(Done::Check(check_from_proto(done))),
+        task_outcome::Outcome::Discard(done) => Outcome::Done(Done::Discard { path: done.path.clone() }),
+        task_outcome::Outcome::Fault(fault) => Outcome::Fault(fault_from_proto(fault)),
+    })
+}
+
+fn texts(texts: &[String]) -> Vec<String> {
+    texts.iter().take(MOST_TEXTS).cloned().collect()
+}
+
+fn backup_from_proto(done: &v1::BackupResult) -> Result<BackupDone, Fault> {
+    Ok(BackupDone {
+        point: id_from_proto(&done.point_id, "backup.point_id")?,
+        started: timestamp_from_proto(required(done.started_at.as_ref(), "backup.started_at")?, "backup.started_at")?,
+        finished: timestamp_from_proto(required(done.finished_at.as_ref(), "backup.finished_at")?, "backup.finished_at")?,
+        position: position_from_proto(done.position.as_ref())?,
+        bytes_total: done.bytes_total,
+        bytes_stored: done.bytes_stored,
+        files: done.files,
+        damage: texts(&done.damage),
+        damaged_pages: done.damaged_pages,
+    })
+}
+
+fn restore_from_proto(done: &v1::RestoreResult) -> Result<RestoreDone, Fault> {
+    let plan = done.plan.clone().unwrap_or_default();
+    let predicted = plan.predicted.as_ref().map(|duration| duration_from_proto(duration, "restore.plan.predicted")).transpose()?;
+    let kept = match &done.kept {
+        Some(kept) => Some(Kept {
+            path: kept.path.clone(),
+            bytes: kept.bytes,
+            until: timestamp_from_proto(required(kept.until.as_ref(), "restore.kept.until")?, "restore.kept.until")?,
+        }),
+        None => None,
+    };
+    // JSON has no infinities and no NaN.
+    let phases = done.phase_seconds.iter().filter(|(_, seconds)| seconds.is_finite());
+    Ok(RestoreDone {
+        plan: Plan {
+            bytes: plan.bytes,
+            files: plan.files,
+            predicted_us: u64::try_from(predicted.unwrap_or_default().as_micros()).unwrap_or(u64::MAX),
+            free_bytes: plan.free_bytes,
+            replaces: texts(&plan.replaces),
+            notes: texts(&plan.notes),
+        },
+        directory: done.directory.clone(),
+        kept,
+        position: position_from_proto(done.position.as_ref())?,
+        phase_seconds: phases.take(MOST_TEXTS).map(|(phase, seconds)| (phase.clone(), *seconds)).collect(),
+    })
+}
+
+fn check_from_proto(done: &v1::CheckResult) -> CheckDone {
+    CheckDone {
+        points: done.points,
+        packs: done.packs,
+        bytes: done.bytes,
+        problems: texts(&done.problems),
+        problem_count: done.problem_count,
+        store_notes: texts(&done.store_notes),
+    }
+}
+
+fn position_from_proto(position: Option<&v1::Position>) -> Result<Option<Position>, Fault> {
+    let Some(position) = position else { return Ok(None) };
+    Ok(Some(match required(position.position.as_ref(), "position")? {
+        v1::position::Position::Postgres(position) => Position::Postgres(postgres_position_from_proto(position)?),
+        v1::position::Position::Files(files) => Position::Files {
+            count: files.count,
+            newest: files.newest.as_ref().map(|at| timestamp_from_proto(at, "position.files.newest")).transpose()?,
+        },
+    }))
+}
+
+/// As it is shown.
+#[must_use]
+pub fn position_to_proto(position: &Position) -> v1::Position {
+    let position = match position {
+        Position::Postgres(position) => v1::position::Position::Postgres(postgres_position_to_proto(position)),
+        Position::Files { count, newest } => {
+            v1::position::Position::Files(v1::FilesPosition { count: *count, newest: newest.map(timestamp_to_proto) })
+        }
+    };
+    v1::Position { position: Some(position) }
+}
+
+/// As it is shown. `point` is the one that was restored.
+#[must_use]
+pub fn done_to_proto(done: &Done, point: Option<PointId>) -> v1::operation::Result {
+    match done {
+        Done::Backup(done) => v1::operation::Result::Backup(v1::BackupResult {
+            point_id: done.point.to_string(),
+            started_at: Some(timestamp_to_proto(done.started)),
+            finished_at: Some(timestamp_to_proto(done.finished)),
+            position: done.position.as_ref().map(position_to_proto),
+            bytes_total: done.bytes_total,
+            bytes_stored: done.bytes_stored,
+            files: done.files,
+            damage: done.damage.clone(),
+            damaged_pages: done.damaged_pages,
+        }),
+        Done::Restore(done) => v1::operation::Result::Restore(restore_to_proto(done, point)),
+        Done::Check(done) => v1::operation::Result::Check(v1::CheckResult {
+            points: done.points,
+            packs: done.packs,
+            bytes: done.bytes,
+            problems: done.problems.clone(),
+            problem_count: done.problem_count,
+            store_notes: done.store_notes.clone(),
+        }),
+        Done::Discard { path } => v1::operation::Result::Discard(v1::DiscardResult { path: path.clone() }),
+    }
+}
+
+fn restore_to_proto(done: &RestoreDone, point: Option<PointId>) -> v1::RestoreResult {
+    v1::RestoreResult {
+        plan: Some(v1::RestorePlan {
+            bytes: done.plan.bytes,
+            files: done.plan.files,
+            predicted: Some(duration_to_proto(Duration::from_micros(done.plan.predicted_us))),
+            free_bytes: done.plan.free_bytes,
+            replaces: done.plan.replaces.clone(),
+            notes: done.plan.notes.clone(),
+        }),
+        directory: done.directory.clone(),
+        kept: done.kept.as_ref().map(|kept| v1::KeptDirectory {
+            path: kept.path.clone(),
+            bytes: kept.bytes,
+            until: Some(timestamp_to_proto(kept.until)),
+        }),
+        position: done.position.as_ref().map(position_to_proto),
+        phase_seconds: done.phase_seconds.iter().map(|(phase, seconds)| (phase.clone(), *seconds)).collect(),
+        point_id: point.map(|point| point.to_string()).unwrap_or_default(),
+    }
+}
+
+/// An outcome of another kind than the command's: an agent that is broken, or forged news.
+#[must_use]
+pub fn foreign(wanted: &str) -> Fault {
+    Fault::failed(ErrorKind::Internal, format!("the agent answered a {wanted} with the outcome of something else"))
+        .hint("look at the agent's log and its version, and report this as a defect")
+}

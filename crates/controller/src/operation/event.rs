@@ -1,0 +1,108 @@
+//! What can happen to an operation. Each is journaled with a number and one sentence for people.
+
+use muster_common::counter::Epoch;
+use muster_common::duration;
+use muster_common::fault::Fault;
+use muster_common::name::Name;
+
+use crate::operation::done::Outcome;
+use crate::operation::state::{Awaited, State};
+
+/// A transition.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// It waits before its command can be issued.
+    WaitStarted(Awaited),
+    /// What it waited for is there.
+    WaitEnded,
+    /// Intent: its command was issued, journaled before it is sent.
+    Issued {
+        /// The shard's epoch then. 0: none is known.
+        epoch: Epoch,
+    },
+    /// The agent has the command in its inbox.
+    TakenOn,
+    /// A restore of the writer in place moved the epoch. Comes with the outcome, in one transaction, before it.
+    ReignMoved {
+        /// The epoch before.
+        from: Epoch,
+        /// The epoch that began.
+        to: Epoch,
+        /// Instances that hold what the writer no longer has.
+        superseded: Vec<Name>,
+    },
+    /// The agent told how the command ended.
+    Reported(Outcome),
+    /// The agent never got the command and will not get it: nothing happened.
+    Unheard,
+    /// The agent had the command and knows nothing of it any more.
+    Lost,
+    /// Nothing moved for the stall limit.
+    Stood,
+    /// The agent has the command whose outcome was not known.
+    Found,
+    /// Somebody asked it to stop.
+    CancelAsked {
+        /// Who.
+        by: String,
+        /// Why. May be empty.
+        reason: String,
+    },
+    /// It stopped before anything was issued.
+    Dropped,
+    /// It failed before anything was issued.
+    GaveUp(Fault),
+    /// An operator's word ended it.
+    Resolved {
+        /// Whose.
+        by: String,
+        /// Whether it counts as done.
+        succeeded: bool,
+        /// The word.
+        word: String,
+    },
+    /// The store may be behind its agents: nothing is done until its agent was asked.
+    Suspended {
+        /// How that was seen.
+        why: String,
+    },
+    /// Its agent was asked: it goes on.
+    Released,
+    /// An outcome came after the operation had been ended by a word.
+    Late(Outcome),
+}
+
+/// What happened, in one sentence. `before` is the operation as it was.
+#[must_use]
+pub fn sentence(event: &Event, before: &State) -> String {
+    let agent = &before.agent;
+    match event {
+        Event::WaitStarted(Awaited::Agent(agent)) => format!("waits for agent {agent} to connect"),
+        Event::WaitEnded => format!("agent {agent} is connected"),
+        Event::Issued { .. } => format!("command {} was issued to agent {agent}", before.command_id()),
+        Event::TakenOn => format!("agent {agent} has taken it on"),
+        Event::ReignMoved { from, to, superseded } => match superseded.len() {
+            0 => format!("the writer went back in time: epoch {from} ended, epoch {to} began"),
+            _ => {
+                let names: Vec<_> = superseded.iter().map(Name::as_str).collect();
+                format!("the writer went back in time: epoch {from} ended, epoch {to} began; superseded: {}", names.join(", "))
+            }
+        },
+        Event::Reported(Outcome::Done(_)) => format!("agent {agent} has done it"),
+        Event::Reported(Outcome::Fault(fault)) => fault.message.clone(),
+        Event::Unheard => format!("agent {agent} never got the command: nothing was done"),
+        Event::Lost => format!("agent {agent} had taken it on and knows nothing of it any more"),
+        Event::Stood => format!("nothing moved for {}", duration::show(before.stall_limit())),
+        Event::Found => format!("agent {agent} still has it"),
+        Event::CancelAsked { by, reason } if reason.is_empty() => format!("{by} asked it to stop"),
+        Event::CancelAsked { by, reason } => format!("{by} asked it to stop: {reason}"),
+        Event::Dropped => "stopped before anything was done".to_owned(),
+        Event::GaveUp(fault) => fault.message.clone(),
+        Event::Resolved { by, succeeded: true, word } => format!("{by} said that it is done: {word}"),
+        Event::Resolved { by, succeeded: false, word } => format!("{by} said that it is not done: {word}"),
+        Event::Suspended { why } => format!("suspended until agent {agent} was asked: {why}"),
+        Event::Released => format!("agent {agent} was asked: it goes on"),
+        Event::Late(Outcome::Done(_)) => format!("agent {agent} told later that it had done it"),
+        Event::Late(Outcome::Fault(fault)) => format!("agent {agent} told later: {}", fault.message),
+    }
+}

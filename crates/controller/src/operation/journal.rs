@@ -1,0 +1,230 @@
+//! The journal: transitions of operations and all that changes with them, in one transaction each.
+//!
+//! What always holds: an event is recorded only on the state that its writer saw (compare-and-swap on the newest event), so that nobody
+//! overwrites what another has journaled; the row, the numbered events, the command, the point and the epoch change together or not at all.
+
+use muster_common::counter::{Epoch, EventNumber, Term};
+use muster_common::time::Timestamp;
+use muster_failover::reign::Refused;
+use muster_wire::convert::{duration_to_proto, timestamp_to_proto};
+use muster_wire::proto::agent::v1::{Command, TaskOutcome};
+use muster_wire::proto::v1;
+
+use crate::failover;
+use crate::operation::done::{BackupDone, position_to_proto};
+use crate::operation::event::{Event, sentence};
+use crate::operation::kinds::{self, Effect};
+use crate::operation::state::{State, Task, VERSION};
+use crate::operation::{life, show};
+use crate::store::error::StoreError;
+use crate::store::operations::Record;
+use crate::store::{Connection, Write, commands, events, meta, operations, points, shards};
+
+/// Reads a journaled state.
+///
+/// # Errors
+/// Where it was written by a newer build, or is damaged.
+pub fn decode(record: &Record) -> Result<State, StoreError> {
+    let corrupt = |why: String| StoreError::Corrupt { what: "operation", id: record.id.to_string(), why };
+    match record.state_version {
+        VERSION => serde_json::from_str(&record.journal).map_err(|error| corrupt(error.to_string())),
+        other => Err(corrupt(format!("its journal is version {other} and this build knows {VERSION}"))),
+    }
+}
+
+fn encode(state: &State, last_event: EventNumber) -> Result<Record, StoreError> {
+    let corrupt = |error: serde_json::Error| StoreError::Corrupt { what: "operation", id: state.id.to_string(), why: error.to_string() };
+    Ok(Record {
+        id: state.id,
+        number: 0,
+        kind: state.task.kind().name().to_owned(),
+        phase: state.phase.name().to_owned(),
+        ended: state.phase.ended(),
+        component: state.target.component.to_string(),
+        instance: state.target.instance.to_string(),
+        repository: state.repository.as_ref().map(ToString::to_string).unwrap_or_default(),
+        cause: state.cause.clone(),
+        parent: state.parent.map(|id| id.to_string()).unwrap_or_default(),
+        created: state.created,
+        finished: state.finished,
+        state_version: VERSION,
+        journal: serde_json::to_string(state).map_err(corrupt)?,
+        last_event,
+    })
+}
+
+/// An operation as it is journaled.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Journaled {
+    /// The operation.
+    pub state: State,
+    /// The number of its newest event.
+    pub last_event: EventNumber,
+}
+
+impl Journaled {
+    /// As it is shown.
+    #[must_use]
+    pub fn shown(&self) -> v1::Operation {
+        show::operation(&self.state, self.last_event)
+    }
+}
+
+/// Reads an operation's row.
+///
+/// # Errors
+/// Where it is damaged or of a newer build.
+pub fn read(record: &Record) -> Result<Journaled, StoreError> {
+    Ok(Journaled { state: decode(record)?, last_event: record.last_event })
+}
+
+/// Journals a new operation.
+///
+/// # Errors
+/// The store's.
+pub async fn accept(write: &mut Write, state: State) -> Result<Journaled, StoreError> {
+    let connection = write.connection();
+    let number = meta::next_event(connection).await?;
+    operations::insert(connection, &mut encode(&state, number)?).await?;
+    let text = format!("accepted: {}, asked for by {}", state.title(), state.cause);
+    let journaled = Journaled { state, last_event: number };
+    events::insert(connection, number, journaled.state.created, &text, &journaled.shown()).await?;
+    Ok(journaled)
+}
+
+/// What recording changed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Recorded {
+    /// The operation after it.
+    pub journaled: Journaled,
+    /// Whether the record of who writes changed.
+    pub shard_changed: bool,
+}
+
+/// Journals events, and what they change in the store, onto the state that the caller saw. `raw` is the agent's own message where the
+/// events come from an outcome. `None`: somebody else has journaled meanwhile; the caller drops the transaction and reads again.
+///
+/// # Errors
+/// The store's.
+pub async fn record(
+    write: &mut Write,
+    seen: &Journaled,
+    what: Vec<Event>,
+    raw: Option<&TaskOutcome>,
+    term: Term,
+    now: Timestamp,
+) -> Result<Option<Recorded>, StoreError> {
+    let connection = write.connection();
+    let mut next = seen.clone();
+    let mut shard_changed = false;
+    for event in what {
+        let event = match event {
+            Event::Issued { .. } => issue(connection, &next.state, term, now).await?,
+            other => other,
+        };
+        if let Some(effect) = effect_of(&next.state, &event) {
+            match effect {
+                Effect::KeepPoint(done) => keep_point(connection, &next.state, &done).await?,
+                Effect::Restored => {
+                    shard_changed = true;
+                    if let Some(moved) = move_reign(connection, &next.state).await? {
+                        append(connection, &mut next, &moved, now).await?;
+                    }
+                }
+            }
+        }
+        append(connection, &mut next, &event, now).await?;
+    }
+    if let Some(outcome) = raw {
+        commands::end(connection, next.state.command_id(), outcome).await?;
+    }
+    let updated = operations::update(connection, &encode(&next.state, next.last_event)?, seen.last_event).await?;
+    Ok(updated.then_some(Recorded { journaled: next, shard_changed }))
+}
+
+async fn append(connection: &mut Connection, next: &mut Journaled, event: &Event, now: Timestamp) -> Result<(), StoreError> {
+    let number = meta::next_event(connection).await?;
+    let text = sentence(event, &next.state);
+    *next = Journaled { state: life::apply(next.state.clone(), event, now), last_event: number };
+    events::insert(connection, number, now, &text, &next.shown()).await
+}
+
+fn effect_of(state: &State, event: &Event) -> Option<Effect> {
+    match event {
+        Event::Reported(outcome) | Event::Late(outcome) => kinds::effects(state, outcome),
+        Event::Resolved { succeeded: true, .. } => kinds::effects_of_word(state),
+        Event::WaitStarted(_)
+        | Event::WaitEnded
+        | Event::Issued { .. }
+        | Event::TakenOn
+        | Event::ReignMoved { .. }
+        | Event::Unheard
+        | Event::Lost
+        | Event::Stood
+        | Event::Found
+        | Event::CancelAsked { .. }
+        | Event::Dropped
+        | Event::GaveUp(_)
+        | Event::Resolved { succeeded: false, .. }
+        | Event::Suspended { .. }
+        | Event::Released => None,
+    }
+}
+
+/// The command as it is kept: with the shard's epoch of now, and the next sequence.
+async fn issue(connection: &mut Connection, state: &State, term: Term, now: Timestamp) -> Result<Event, StoreError> {
+    let epoch = shards::get(connection, &state.target.component).await?.record.map_or(state.epoch, |record| record.reign.epoch);
+    let command = Command {
+        id: state.command_id().to_string(),
+        term: term.0,
+        sequence: meta::next_sequence(connection).await?,
+        operation_id: state.id.to_string(),
+        component: state.target.component.to_string(),
+        instance: state.target.instance.to_string(),
+        epoch: epoch.0,
+        issued_at: Some(timestamp_to_proto(now)),
+        stall_limit: Some(duration_to_proto(state.stall_limit())),
+        traceparent: state.traceparent.clone(),
+        work: Some(kinds::work(state)),
+    };
+    commands::insert(connection, &command, &state.agent, state.task.kind().name(), now).await?;
+    Ok(Event::Issued { epoch })
+}
+
+async fn keep_point(connection: &mut Connection, state: &State, done: &BackupDone) -> Result<(), StoreError> {
+    let label = match &state.task {
+        Task::Backup(task) => task.label.clone(),
+        Task::Restore(_) | Task::Check(_) | Task::Discard(_) => String::new(),
+    };
+    let files = matches!(done.position, Some(crate::operation::done::Position::Files { .. }));
+    let point = v1::RecoveryPoint {
+        id: done.point.to_string(),
+        component: state.target.component.to_string(),
+        instance: state.target.instance.to_string(),
+        repository: state.repository.as_ref().map(ToString::to_string).unwrap_or_default(),
+        kind: if files { "files" } else { "postgres.physical" }.to_owned(),
+        label,
+        started_at: Some(timestamp_to_proto(done.started)),
+        finished_at: Some(timestamp_to_proto(done.finished)),
+        position: done.position.as_ref().map(position_to_proto),
+        bytes_total: done.bytes_total,
+        bytes_stored: done.bytes_stored,
+        damaged_pages: done.damaged_pages,
+        operation_id: state.id.to_string(),
+        epoch: state.epoch.0,
+    };
+    points::insert(connection, &point, done.finished).await
+}
+
+async fn move_reign(connection: &mut Connection, state: &State) -> Result<Option<Event>, StoreError> {
+    let next = match &state.task {
+        Task::Restore(task) => task.next_epoch,
+        Task::Backup(_) | Task::Check(_) | Task::Discard(_) => Epoch(0),
+    };
+    match failover::shards::restored_in_place(connection, &state.target, next).await? {
+        Ok(moved) => Ok(moved.map(|moved| Event::ReignMoved { from: moved.from, to: moved.to, superseded: moved.superseded })),
+        Err(Refused::Moved { .. } | Refused::UsedUp) => {
+            Err(StoreError::Corrupt { what: "shard", id: state.target.component.to_string(), why: "its epochs are used up".into() })
+        }
+    }
+}

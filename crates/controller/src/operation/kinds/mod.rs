@@ -1,0 +1,84 @@
+//! What an operator can ask for, a file each: how it is settled when it is accepted, what its agent is told, what its outcome changes
+//! here. All four live the life of one command (`life`).
+
+pub mod backup;
+pub mod check;
+pub mod discard;
+pub mod restore;
+
+use muster_common::counter::Epoch;
+use muster_common::name::{InstanceName, Name};
+use muster_wire::proto::agent::v1::command;
+
+use crate::operation::done::{BackupDone, Done, Outcome};
+use crate::operation::fleet::{Fleet, Instance};
+use crate::operation::state::{State, Task};
+
+/// What was asked for, with everything chosen.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settled {
+    /// What is to be done.
+    pub task: Task,
+    /// The instance whose agent does it.
+    pub target: InstanceName,
+    /// That agent.
+    pub agent: Name,
+    /// The repository it uses.
+    pub repository: Option<Name>,
+    /// The epoch it is decided in. 0: none is known.
+    pub epoch: Epoch,
+}
+
+impl Settled {
+    fn on(fleet: &Fleet, instance: &Instance, task: Task) -> Self {
+        Self {
+            task,
+            target: fleet.full_name(instance),
+            agent: instance.agent.clone(),
+            repository: fleet.repository.clone(),
+            epoch: fleet.shard.record.as_ref().map_or(Epoch(0), |record| record.reign.epoch),
+        }
+    }
+}
+
+/// What an outcome changes in the store, in the transaction that records it.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Effect {
+    /// A recovery point is there.
+    KeepPoint(BackupDone),
+    /// The instance holds an older moment now: of the writer the epoch moves, another one is no longer superseded.
+    Restored,
+}
+
+/// What the agent is told.
+#[must_use]
+pub fn work(state: &State) -> command::Work {
+    match &state.task {
+        Task::Backup(task) => command::Work::Backup(backup::work(task)),
+        Task::Restore(task) => command::Work::Restore(restore::work(task)),
+        Task::Check(task) => command::Work::Check(check::work(task)),
+        Task::Discard(task) => command::Work::Discard(discard::work(task)),
+    }
+}
+
+/// What an outcome changes here, whether it comes in time or late.
+#[must_use]
+pub fn effects(state: &State, outcome: &Outcome) -> Option<Effect> {
+    match &state.task {
+        Task::Backup(_) => match outcome {
+            Outcome::Done(Done::Backup(done)) => Some(Effect::KeepPoint(done.clone())),
+            Outcome::Done(Done::Restore(_) | Done::Check(_) | Done::Discard { .. }) | Outcome::Fault(_) => None,
+        },
+        Task::Restore(task) => (restore::restored_here(task, outcome) && !state.reign_moved()).then_some(Effect::Restored),
+        Task::Check(_) | Task::Discard(_) => None,
+    }
+}
+
+/// What an operator's word that it is done changes here.
+#[must_use]
+pub fn effects_of_word(state: &State) -> Option<Effect> {
+    match &state.task {
+        Task::Restore(task) => (restore::is_here(task) && !state.reign_moved()).then_some(Effect::Restored),
+        Task::Backup(_) | Task::Check(_) | Task::Discard(_) => None,
+    }
+}

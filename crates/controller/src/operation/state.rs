@@ -1,0 +1,229 @@
+//! All that is journaled of one operation. What it means is `life` and `kinds`; here it is only data.
+//!
+//! What always holds: it is kept as JSON under [`VERSION`]; a change that an older reader would misread raises the version, and
+//! `journal` goes on reading every version that was released (golden files).
+
+use std::time::Duration;
+
+use muster_common::counter::Epoch;
+use muster_common::fault::Fault;
+use muster_common::id::{CommandId, OperationId};
+use muster_common::name::{InstanceName, Name};
+use muster_common::time::Timestamp;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::operation::done::Done;
+use crate::operation::kind::{Kind, Phase};
+use crate::operation::kinds::{backup, check, discard, restore};
+
+/// The version of the journaled form.
+pub const VERSION: u32 = 1;
+
+/// An operation.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct State {
+    /// Its id.
+    pub id: OperationId,
+    /// What is to be done.
+    pub task: Task,
+    /// The instance whose agent does it.
+    pub target: InstanceName,
+    /// That agent.
+    pub agent: Name,
+    /// The repository it uses.
+    pub repository: Option<Name>,
+    /// The epoch that it was decided in. 0: none was known.
+    pub epoch: Epoch,
+    /// Who or what caused it.
+    pub cause: String,
+    /// The operation that it is a part of.
+    pub parent: Option<OperationId>,
+    /// When it was accepted.
+    pub created: Timestamp,
+    /// Nothing may stand still for longer than so many milliseconds.
+    pub stall_limit_ms: u64,
+    /// W3C trace context of the call. Empty: none.
+    #[serde(default)]
+    pub traceparent: String,
+    /// Where it stands.
+    pub phase: Phase,
+    /// Its steps so far, in order.
+    pub steps: Vec<Step>,
+    /// Who asked it to stop.
+    pub cancel: Option<Cancel>,
+    /// When it ended.
+    pub finished: Option<Timestamp>,
+    /// Why it failed, was cancelled or is unknown.
+    pub fault: Option<Fault>,
+    /// What came of it.
+    pub done: Option<Done>,
+}
+
+/// What is to be done, by kind, with everything chosen.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Task {
+    /// Take a recovery point.
+    Backup(backup::Task),
+    /// Bring one back.
+    Restore(restore::Task),
+    /// Check the component's part of its repository.
+    Check(check::Task),
+    /// Remove what a restore in place kept aside.
+    Discard(discard::Task),
+}
+
+/// A part of an operation.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Step {
+    /// Its name, unique within the operation.
+    pub name: String,
+    /// What it is.
+    pub work: Work,
+    /// Where it stands.
+    pub stands: Stands,
+    /// When its intent was journaled.
+    pub started: Timestamp,
+    /// When its outcome was journaled.
+    pub finished: Option<Timestamp>,
+    /// Why it failed.
+    pub fault: Option<Fault>,
+}
+
+/// What a step is. Its intent is journaled before it begins, its outcome after.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Work {
+    /// A command to the operation's agent.
+    Command {
+        /// Its id, see [`State::command_id`].
+        id: CommandId,
+        /// Whether the agent has told that the command is in its inbox.
+        taken_on: bool,
+    },
+    /// An operation of its own.
+    Child {
+        /// It.
+        operation: OperationId,
+    },
+    /// A wait.
+    Wait(Awaited),
+    /// Something that the controller does itself, in the transaction that records it.
+    Action(Act),
+}
+
+/// What a step waits for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Awaited {
+    /// An agent has to connect.
+    Agent(Name),
+}
+
+/// What the controller did itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Act {
+    /// A restore of the writer in place moved the epoch.
+    MoveReign {
+        /// The epoch before.
+        from: Epoch,
+        /// The epoch that began.
+        to: Epoch,
+        /// Instances that hold what the writer no longer has.
+        superseded: Vec<Name>,
+    },
+}
+
+/// Where a step stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stands {
+    /// Its intent is journaled.
+    Started,
+    /// Ended well.
+    Succeeded,
+    /// Ended badly.
+    Failed,
+    /// Its outcome is not known.
+    Unknown,
+    /// Ended because somebody asked.
+    Cancelled,
+}
+
+/// That somebody asked an operation to stop.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cancel {
+    /// Who.
+    pub by: String,
+    /// Why. May be empty.
+    pub reason: String,
+    /// When.
+    pub at: Timestamp,
+}
+
+impl Task {
+    /// Its kind.
+    #[must_use]
+    pub const fn kind(&self) -> Kind {
+        match self {
+            Self::Backup(_) => Kind::Backup,
+            Self::Restore(_) => Kind::Restore,
+            Self::Check(_) => Kind::Check,
+            Self::Discard(_) => Kind::Discard,
+        }
+    }
+}
+
+impl State {
+    /// The id of the operation's command. It follows from the operation and its kind, so that a controller that was restored from an
+    /// older copy issues the same one again and the agent's inbox knows it.
+    #[must_use]
+    pub fn command_id(&self) -> CommandId {
+        let digest = Sha256::new()
+            .chain_update(b"muster command 1")
+            .chain_update(self.id.as_bytes())
+            .chain_update(self.task.kind().name().as_bytes())
+            .finalize();
+        let mut id = [0; 16];
+        id.iter_mut().zip(digest).for_each(|(to, from)| *to = from);
+        CommandId::from_bytes(id)
+    }
+
+    /// The command step, once it was issued.
+    #[must_use]
+    pub fn command(&self) -> Option<&Step> {
+        self.steps.iter().find(|step| matches!(step.work, Work::Command { .. }))
+    }
+
+    /// Whether the agent has told that the command is in its inbox.
+    #[must_use]
+    pub fn taken_on(&self) -> bool {
+        self.steps.iter().any(|step| matches!(step.work, Work::Command { taken_on: true, .. }))
+    }
+
+    /// Whether the epoch was moved on behalf of this operation.
+    #[must_use]
+    pub fn reign_moved(&self) -> bool {
+        self.steps.iter().any(|step| matches!(step.work, Work::Action(Act::MoveReign { .. })))
+    }
+
+    /// Nothing may stand still for longer.
+    #[must_use]
+    pub const fn stall_limit(&self) -> Duration {
+        Duration::from_millis(self.stall_limit_ms)
+    }
+
+    /// `back up orders-db/istanbul`: how texts name it.
+    #[must_use]
+    pub fn title(&self) -> String {
+        let verb = match self.task.kind() {
+            Kind::Backup => "back up",
+            Kind::Restore => "restore",
+            Kind::Check => "check the repository of",
+            Kind::Discard => "discard the old directory of",
+        };
+        format!("{verb} {}", self.target)
+    }
+}
