@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use muster_common::name::Name;
 use muster_common::time::Timestamp;
-use muster_controller::agents::courier::{Courier, Place};
+use muster_controller::agents::courier::{Courier, Next, Place};
 use muster_controller::agents::observations::Observations;
 use muster_controller::operation::asked::{Asked, AskedBackup, AskedCheck, AskedRestore, Place as Where, What};
 use muster_controller::operation::handle::Operations;
@@ -310,7 +310,7 @@ impl Agent {
                 self.work(&operations, &id).await;
             }
         }
-        while let Some(message) = place.mail.recv().await {
+        while let Next::Send(message) = place.next(false).await {
             match message.message.unwrap() {
                 session_response::Message::Command(command) => self.take_on(&operations, command, &store_id).await,
                 session_response::Message::Cancel(cancel) => self.cancel(&operations, &cancel.command_id, cancel.term).await,
