@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::credentials::{Credentials, CredentialsError};
 use crate::endpoint::Endpoint;
+use crate::identity::Identity;
 use crate::key::{KEY_MODE, KeyPair};
 
 /// The format's version.
@@ -67,7 +68,7 @@ pub enum ContextError {
     #[error("context file of version {0}; this build reads version {VERSION}. HINT: upgrade muster")]
     Version(u32),
     /// Two contexts share a name.
-    #[error("context {0} is there twice")]
+    #[error("context {0} is there twice. HINT: give one another name in its file")]
     Twice(Name),
     /// No such context.
     #[error("no context {name}; there {}", listed(known))]
@@ -155,17 +156,63 @@ impl Contexts {
         Ok(files::write_atomically(path, text.as_bytes(), KEY_MODE)?)
     }
 
-    /// Takes the contexts of another file in: those of the same name are replaced, its current one becomes current. Gives their names.
-    pub fn import(&mut self, other: Self) -> Vec<Name> {
-        let names: Vec<Name> = other.contexts.iter().map(|context| context.name.clone()).collect();
-        for context in other.contexts {
-            match self.contexts.iter_mut().find(|mine| mine.name == context.name) {
-                Some(mine) => *mine = context,
-                None => self.contexts.push(context),
+    /// Takes the contexts of another file in, makes its current one current, and gives the names under which they are now there.
+    ///
+    /// One of the same name is replaced where it is the same operator under the same CA (a new certificate). Where it is another, the one
+    /// that comes in is called `<name>-<operator>`, with a number behind it if need be: no key is lost by an import.
+    ///
+    /// # Errors
+    /// Where a context that comes in has a broken certificate; then nothing is taken in.
+    pub fn import(&mut self, other: Self) -> Result<Vec<Name>, ContextError> {
+        let mut merged = self.clone();
+        let mut names = Vec::new();
+        for mut context in other.contexts {
+            let was_current = other.current.as_ref() == Some(&context.name);
+            context.name = merged.name_for(&context)?;
+            names.push(context.name.clone());
+            if was_current || other.current.is_none() && names.len() == 1 {
+                merged.current = Some(context.name.clone());
             }
+            merged.replace(context);
         }
-        self.current = other.current.or_else(|| names.first().cloned()).or(self.current.take());
-        names
+        *self = merged;
+        Ok(names)
+    }
+
+    /// Puts a context under its name, whatever was there, and makes it current.
+    pub fn put(&mut self, context: OperatorContext) {
+        self.current = Some(context.name.clone());
+        self.replace(context);
+    }
+
+    fn replace(&mut self, context: OperatorContext) {
+        match self.contexts.iter_mut().find(|mine| mine.name == context.name) {
+            Some(mine) => *mine = context,
+            None => self.contexts.push(context),
+        }
+    }
+
+    fn name_for(&self, context: &OperatorContext) -> Result<Name, ContextError> {
+        let credentials = context.credentials()?;
+        let same = |mine: &OperatorContext| {
+            mine.credentials()
+                .is_ok_and(|mine| mine.own().identity == credentials.own().identity && mine.authority() == credentials.authority())
+        };
+        let free = |name: &Name| self.contexts.iter().find(|mine| mine.name == *name).is_none_or(same);
+        if free(&context.name) {
+            return Ok(context.name.clone());
+        }
+        let operator = match &credentials.own().identity {
+            Identity::Operator { name } | Identity::Agent { agent: name, .. } => name.as_str(),
+            Identity::Controller => "controller",
+        };
+        let numbered = (1_u32..).map(|n| match n {
+            1 => format!("{}-{operator}", context.name),
+            _ => format!("{}-{operator}-{n}", context.name),
+        });
+        // A name that got too long is none: then no number helps.
+        let mut names = numbered.map_while(|text| text.parse().ok());
+        names.find(free).ok_or_else(|| ContextError::Twice(context.name.clone()))
     }
 
     /// The named one, or the current one.

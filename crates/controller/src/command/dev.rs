@@ -64,7 +64,7 @@ fn write_context(config: &Config, authority: &Authority, name: &Name, path: &Pat
     }
     let operator: Name = "admin".parse().context("name the admin")?;
     let context = operator_file::make(config, authority, &operator, Role::Admin, name, config.operator_certificate_life)?;
-    contexts.import(Contexts::single(context));
+    contexts.put(context);
     contexts.store(path).context("write the context of muster")
 }
 

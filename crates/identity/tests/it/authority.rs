@@ -287,8 +287,8 @@ fn contexts_are_imported_used_and_removed() {
 
     let mut contexts = Contexts::load(&mine).unwrap();
     assert!(matches!(contexts.find(None), Err(ContextError::NoneCurrent)));
-    assert_eq!(contexts.import(Contexts::load(&handed_out).unwrap()), [name("prod")]);
-    contexts.import(Contexts::single(context(&ca, "test")));
+    assert_eq!(contexts.import(Contexts::load(&handed_out).unwrap()).unwrap(), [name("prod")]);
+    contexts.import(Contexts::single(context(&ca, "test"))).unwrap();
     contexts.store(&mine).unwrap();
     assert_eq!(std::fs::metadata(&mine).unwrap().permissions().mode() & 0o777, 0o600);
 
@@ -301,6 +301,32 @@ fn contexts_are_imported_used_and_removed() {
     assert!(unknown.contains("prod, test"), "{unknown}");
     read.remove(&name("prod")).unwrap();
     assert!(matches!(read.find(None), Err(ContextError::NoneCurrent)));
+}
+
+#[test]
+fn an_import_replaces_the_same_operator_and_never_loses_another_ones_key() {
+    let (ca, elsewhere) = (Ca::new(), Ca::new());
+    let of = |ca: &Ca, operator: &str| {
+        let key = KeyPair::generate().unwrap();
+        let csr = Csr::parse(&Csr::request(&key).unwrap()).unwrap();
+        let issued = ca.authority.issue_operator(&csr, &name(operator), now(), DAY).unwrap();
+        OperatorContext { certificate: issued.pem, key: key.to_pem(), ..context(ca, "prod") }
+    };
+    let mut mine = Contexts::single(of(&ca, "admin"));
+    let admins_key = mine.find(None).unwrap().key.clone();
+    let mut import = |context: OperatorContext| mine.import(Contexts::single(context)).unwrap();
+    assert_eq!(import(of(&ca, "ayse")), [name("prod-ayse")]);
+    assert_eq!(import(of(&ca, "ayse")), [name("prod-ayse")], "her new certificate");
+    assert_eq!(import(of(&elsewhere, "ayse")), [name("prod-ayse-2")]);
+    assert_eq!(import(of(&elsewhere, "admin")), [name("prod-admin")]);
+    assert_eq!(mine.find(Some(&name("prod"))).unwrap().key, admins_key);
+    assert_eq!(mine.find(None).unwrap().name, name("prod-admin"));
+    let mut renew = |context: OperatorContext| mine.import(Contexts::single(context)).unwrap();
+    assert_eq!(renew(of(&ca, "admin")), [name("prod")]);
+    assert_ne!(mine.find(None).unwrap().key, admins_key);
+    assert_eq!(mine.contexts.len(), 4);
+    mine.put(of(&elsewhere, "admin"));
+    assert_eq!((mine.contexts.len(), &mine.find(None).unwrap().name), (4, &name("prod")));
 }
 
 #[test]
