@@ -75,10 +75,14 @@ pub struct Running {
 ///
 /// # Errors
 /// Where a port, the CA, the certificate or the store cannot be had; then nothing is served.
-pub async fn start(config: Config, registry: Registry, meter: &Meter) -> Result<Running> {
+pub async fn start(mut config: Config, registry: Registry, meter: &Meter) -> Result<Running> {
     let listener = listen(config.listen, "gRPC").await?;
     let probes = listen(config.metrics_listen, "metrics").await?;
     let (address, metrics_address) = (listener.local_addr()?, probes.local_addr()?);
+    // Port 0 is any free one: what tokens carry must be the one that it became.
+    for endpoint in config.endpoints.iter_mut().filter(|endpoint| endpoint.port == 0) {
+        endpoint.port = address.port();
+    }
     let authority = Authority::load(&config.authority_folder()).with_context(|| {
         format!("load the CA; HINT: `muster-controller init --state-directory {}` makes one", config.state_directory.display())
     })?;

@@ -58,6 +58,7 @@ pub struct Place {
 }
 
 /// What a session has to do next.
+#[allow(clippy::large_enum_variant, reason = "it is taken apart at once and never stored")]
 #[derive(Clone, Debug, PartialEq)]
 pub enum Next {
     /// Send this.
