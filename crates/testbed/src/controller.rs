@@ -52,7 +52,8 @@ impl Controller {
     /// Where it ends at once or does not serve: with what it wrote.
     pub async fn start_again(&self, failpoints: &Failpoints) -> Result<()> {
         let mut launch = self.world.launch("controller", self.world.program("muster-controller")?, RunAs::Caller);
-        launch.arguments = ["dev", "--config", &self.config.display().to_string()].map(str::to_owned).to_vec();
+        let (config, state) = (self.config.display().to_string(), self.state.display().to_string());
+        launch.arguments = ["dev", "--config", &config, "--state-directory", &state].map(str::to_owned).to_vec();
         failpoints.add_to(&mut launch);
         let process = launch.start()?;
         let served = eventually("the controller to serve", LONG_ENOUGH, async || {

@@ -69,3 +69,38 @@ fn what_documents_say_to_make_can_be_made() {
     }
     none("documents name targets that the Makefile does not have", &problems);
 }
+
+/// Texts between backticks, outside of code blocks.
+fn quoted(source: &str) -> Vec<String> {
+    let mut in_code = false;
+    let prose = source.lines().filter(|line| {
+        let fence = line.trim_start().starts_with("```");
+        in_code ^= fence;
+        !fence && !in_code
+    });
+    prose.flat_map(|line| line.split('`').skip(1).step_by(2).map(str::to_owned).collect::<Vec<_>>()).collect()
+}
+
+#[test]
+fn every_file_that_a_document_names_exists() {
+    let mut problems = Vec::new();
+    for path in documents() {
+        for name in quoted(&text(&path).expect("documents are text")) {
+            let ours = ["crates/", "proto/", "tests/", "tools/", "deploy/", "docs/"].iter().any(|folder| name.starts_with(folder));
+            if ours && !name.contains(['*', ' ', '<', '…']) && !root().join(&name).exists() {
+                problems.push(format!("{path}: {name}"));
+            }
+        }
+    }
+    none("documents name files that are not there", &problems);
+}
+
+#[test]
+fn every_failpoint_of_the_spine_stands_in_the_code() {
+    let sources: String =
+        files().iter().filter(|path| path.starts_with("crates/") && path.ends_with(".rs")).filter_map(|path| text(path)).collect();
+    let named = quoted(&text("ARCHITECTURE.md").expect("documents are text"));
+    let named = named.iter().filter(|name| name.contains(".stop"));
+    let missing: Vec<_> = named.filter(|name| !sources.contains(&format!("\"{name}\""))).cloned().collect();
+    none("failpoints that no code passes", &missing);
+}

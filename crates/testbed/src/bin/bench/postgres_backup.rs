@@ -16,7 +16,7 @@ const GIGABYTES: u32 = 4;
 const RUNS: usize = 3;
 
 /// Muster's own zstd level where nothing is asked for.
-const LEVEL: u32 = 3;
+const LEVEL: u32 = 1;
 
 /// Seconds and bytes of one tool's runs.
 #[derive(Default)]
@@ -133,9 +133,8 @@ async fn ours(sites: &TwoSites, bench: &Bench<'_>, run: usize) -> Result<(f64, f
     let target = bench.world.path("muster-target").display().to_string();
     bench.empty("muster-target").await?;
     std::fs::remove_dir(&target).context("make room for the restore")?;
-    let port = muster_testbed::port::Port::take()?.number().to_string();
     let began = Instant::now();
-    let arguments = ["restore", component.as_str(), "--instance", "istanbul", "--beside", &target, "--port", &port, "--no-start", "--yes"];
+    let arguments = ["restore", component.as_str(), "--instance", "istanbul", "--beside", &target];
     sites.operator.says(&arguments).await?;
     let restore = began.elapsed().as_secs_f64();
     let bytes = bench
