@@ -116,7 +116,7 @@ async fn plan_all(
     work: mpsc::Sender<Work>,
 ) -> Result<(), Error> {
     let hung_up = |_| Error::Cancelled;
-    // The states are owned by the stream: closures over borrowed items make a future that no runtime can prove to be `Send`.
+    // The streams own what they hand on: futures over borrowed items could not be spawned.
     let mut leaves = stream::iter(files.to_vec())
         .map(|state| async move {
             let leaves = plan::leaves(point, &state).await;
@@ -128,10 +128,11 @@ async fn plan_all(
             Err(error) => stream::iter(vec![(state, Err(error))]),
         })
         .map(|(state, leaf)| async move {
-            match leaf {
-                Ok(leaf) => (state.clone(), plan::pieces(point, &state, leaf).await.map(|pieces| (leaf.offset, pieces))),
-                Err(error) => (state, Err(error)),
-            }
+            let pieces = match leaf {
+                Ok(leaf) => plan::pieces(point, &state, leaf).await.map(|pieces| (leaf.offset, pieces)),
+                Err(error) => Err(error),
+            };
+            (state, pieces)
         })
         .buffered(crate::repository::AT_ONCE);
     for state in files.iter().filter(|state| state.size == 0) {

@@ -12,7 +12,7 @@ use crate::format::frame::FrameKind;
 use crate::format::layout;
 use crate::format::subkeys::FrameName;
 use crate::pack::Tables;
-use crate::reading::{LeafAt, LeafPlace, Point, PointFile, frame_kind};
+use crate::reading::{LeafAt, LeafPlace, Point, frame_kind};
 use crate::repository::{AT_ONCE, PointListing};
 
 /// Leaves that were found good, and the packs that they lean on: points share most of them.
@@ -70,16 +70,15 @@ impl Check<'_> {
     async fn check_point(&mut self, point: &Point, listing: &PointListing, bad: &BadFrames, good: &mut Good) -> Result<(), Error> {
         let at = (listing.component, listing.point);
         let listed: HashSet<PackId> = listing.packs.iter().copied().collect();
-        for files in point.files.chunks(1_000) {
+        for first in (0..point.files.len()).step_by(1_000) {
             let mut new = Vec::new();
-            for file in files {
+            for (number, file) in point.files.iter().enumerate().skip(first).take(1_000) {
                 match point.leaves(file).await {
                     Ok(leaves) => {
                         for leaf in leaves {
                             match good.get(&key(&leaf)) {
                                 Some(packs) => self.check_listed(packs, &listed, at),
-                                // Owned: a stream of borrowed files makes a future that is not provably `Send`.
-                                None => new.push((file.clone(), leaf)),
+                                None => new.push((number, leaf)),
                             }
                         }
                     }
@@ -87,7 +86,7 @@ impl Check<'_> {
                 }
             }
             let mut outcomes = stream::iter(new)
-                .map(|(file, leaf)| async move { (leaf, check_leaf(point, &file, leaf, bad).await) })
+                .map(|(file, leaf)| async move { (leaf, check_leaf(point, file, leaf, bad).await) })
                 .buffer_unordered(AT_ONCE);
             while let Some((leaf, outcome)) = outcomes.next().await {
                 match outcome {
@@ -133,7 +132,8 @@ async fn check_pack(tables: &Tables, pack: PackId, size: u64) -> Result<(), Erro
 }
 
 /// Walks one leaf: an error where it cannot be read, else every frame of it that is missing, another one, or was found bad.
-async fn check_leaf(point: &Point, file: &PointFile, leaf: LeafPlace, bad: &BadFrames) -> Result<CheckedLeaf, Error> {
+async fn check_leaf(point: &Point, number: usize, leaf: LeafPlace, bad: &BadFrames) -> Result<CheckedLeaf, Error> {
+    let file = point.files.get(number).ok_or_else(|| Error::Defect("a file that the point does not have".into()))?;
     let mut checked = CheckedLeaf { packs: vec![key(&leaf).0], hurt: Vec::new() };
     for piece in point.pieces_of(file, leaf).await?.pieces {
         checked.packs.push(piece.pack);

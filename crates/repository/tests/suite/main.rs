@@ -4,4 +4,9 @@
 
 mod support;
 
+mod damage;
+mod forgery;
+mod golden;
+mod key_objects;
 mod round_trip;
+mod stopped;

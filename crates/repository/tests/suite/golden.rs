@@ -1,0 +1,1 @@
+//! What version 1 wrote is read for ever.
