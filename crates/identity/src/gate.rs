@@ -1,14 +1,15 @@
 //! The gate before every handler: connection, revocation, expiry, role, rule. One tower layer around all services, so that no rpc can be
 //! forgotten.
 //!
-//! A request that passes with a certificate carries a [`Caller`] in its extensions; one that does not pass never reaches its handler.
+//! A request that passes with a certificate carries a [`Caller`] in its extensions; one that does not pass never reaches its handler. A call
+//! that is under way when its caller's certificate is revoked or runs out is ended. Agents' own calls are not: their sessions say goodbye.
 
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
-use muster_common::fault::Fault;
+use muster_common::fault::{Effect, Fault};
 use muster_common::name::Name;
 use muster_common::time::Timestamp;
 use muster_service::log_limit::LogLimit;
@@ -17,8 +18,9 @@ use tonic::Status;
 use crate::caller::{Caller, ConnectInfo, Role};
 use crate::certificate::PeerCertificate;
 use crate::identity::Identity;
+use crate::lasting::{Ended, Lasting};
 use crate::revocation::Revocations;
-use crate::rule::{Denied, Resource, allowed};
+use crate::rule::{Denied, Resource, Rule, allowed, rule_for};
 use crate::server::LINES_A_SECOND;
 
 /// What the gate asks. Clones are the same gate.
@@ -87,9 +89,23 @@ impl Gate {
         Ok(Caller { identity, role, certificate: certificate.clone(), peer: info.peer })
     }
 
-    fn refusal(&self, denied: &Denied, connection: Option<&ConnectInfo>) -> Status {
+    fn ended(&self, caller: &Caller, rpc: &str) -> Option<Ended> {
+        if rule_for(rpc) == Some(Rule::Agent) {
+            return None;
+        }
+        let (identity, certificate) = (caller.identity.clone(), caller.certificate.clone());
+        let revocations = self.shared.revocations.clone();
+        let left = certificate.not_after.since((self.shared.now)());
+        Some(Box::pin(async move {
+            tokio::select! {
+                () = revocations.until_revoked(&certificate) => Denied::Revoked(identity),
+                () = tokio::time::sleep(left) => Denied::Expired(identity),
+            }
+        }))
+    }
+
+    fn refusal(&self, fault: Fault, connection: Option<&ConnectInfo>) -> Status {
         self.shared.refused.fetch_add(1, Ordering::Relaxed);
-        let fault = denied.fault();
         let peer = connection.map(|info| info.peer.to_string()).unwrap_or_default();
         if let Some(left_out) = self.shared.lines.take() {
             tracing::info!(peer, reason = %fault.message, left_out, "call refused");
@@ -132,18 +148,34 @@ where
     fn call(&mut self, mut request: http::Request<B>) -> Self::Future {
         let connection = request.extensions().get::<ConnectInfo>();
         match self.gate.admit(connection, request.uri().path()) {
-            Ok(caller) => {
-                if let Some(caller) = caller {
-                    request.extensions_mut().insert(caller);
+            Ok(None) => Box::pin(self.inner.call(request)),
+            Ok(Some(caller)) => {
+                let ended = self.gate.ended(&caller, request.uri().path());
+                request.extensions_mut().insert(caller);
+                let answered = self.inner.call(request);
+                match ended {
+                    None => Box::pin(answered),
+                    Some(ended) => Box::pin(until(self.gate.clone(), answered, ended)),
                 }
-                Box::pin(self.inner.call(request))
             }
             Err(denied) => {
-                let status = self.gate.refusal(&denied, connection);
+                let status = self.gate.refusal(denied.fault(), connection);
                 Box::pin(async move { Ok(status.into_http()) })
             }
         }
     }
+}
+
+/// The handler's answer, or the refusal of a caller who lost its right while it worked or while its answer streamed.
+async fn until<E>(gate: Gate, answered: impl Future<Output = Result<Response, E>>, mut ended: Ended) -> Result<Response, E> {
+    // What the handler began goes on where it must (it is spawned), so what was done is not known here.
+    let refuse = move |denied: &Denied| gate.refusal(denied.fault().effect(Effect::Unknown), None);
+    let response = tokio::select! {
+        biased;
+        response = answered => response?,
+        denied = &mut ended => return Ok(refuse(&denied).into_http()),
+    };
+    Ok(response.map(|body| tonic::body::Body::new(Lasting::new(body, ended, refuse))))
 }
 
 /// Who calls, in a handler behind the gate.

@@ -16,6 +16,7 @@ pub mod fingerprint;
 pub mod gate;
 pub mod identity;
 pub mod key;
+mod lasting;
 pub mod receipt;
 pub mod revocation;
 pub mod rule;

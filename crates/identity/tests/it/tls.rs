@@ -15,7 +15,9 @@ use tonic::Code;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
 
-use crate::world::{BOUND, Ca, World, ago, ahead, call_status, check_health, name, now, set_serving, who_am_i, with_gate_ahead};
+use crate::world::{
+    BOUND, Ca, World, ago, ahead, call_status, check_health, name, now, right_clock, set_serving, who_am_i, with_gate_ahead,
+};
 
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -124,6 +126,43 @@ async fn revocation_refuses_the_next_call_of_a_live_connection() {
         assert!(status.message().contains("revoked"), "{status:?}");
         assert_eq!(check_health(channel).await.unwrap_err().code(), Code::Unauthenticated, "who is shut out sees not even health");
     }
+}
+
+#[tokio::test]
+async fn revocation_ends_the_streams_that_are_open_and_no_others() {
+    let world = World::new().await;
+    set_serving(&world.health, true).await;
+    let (ayse, can) = (world.ca.operator("viewer"), world.ca.operator("admin"));
+    let watch = async |credentials: &Credentials| {
+        let mut client = HealthClient::new(world.channel(credentials));
+        let mut stream = client.watch(HealthCheckRequest::default()).await.unwrap().into_inner();
+        stream.message().await.unwrap().unwrap();
+        stream
+    };
+    let (mut of_ayse, mut of_can) = (watch(&ayse).await, watch(&can).await);
+    let refused = world.gate.refused();
+    world.revocations.revoke_key(ayse.own().key_fingerprint);
+    let status = tokio::time::timeout(BOUND, of_ayse.message()).await.unwrap().unwrap_err();
+    assert_eq!(status.code(), Code::Unauthenticated);
+    assert!(status.message().contains("operator viewer is revoked"), "{status:?}");
+    assert_eq!(world.gate.refused(), refused + 1);
+    set_serving(&world.health, false).await;
+    of_can.message().await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_stream_ends_when_its_callers_certificate_runs_out() {
+    let _clock = right_clock().await;
+    let world = World::new().await;
+    set_serving(&world.health, true).await;
+    let short = world.ca.credentials(|ca, csr| ca.issue_operator(csr, &name("viewer"), now(), Duration::from_secs(3)).unwrap());
+    let mut client = HealthClient::new(world.channel(&short));
+    let mut stream = client.watch(HealthCheckRequest::default()).await.unwrap().into_inner();
+    stream.message().await.unwrap().unwrap();
+    let status = tokio::time::timeout(BOUND, stream.message()).await.unwrap().unwrap_err();
+    assert_eq!(status.code(), Code::Unauthenticated);
+    assert!(status.message().contains("expired"), "{status:?}");
+    assert!(now() > short.own().not_after);
 }
 
 #[tokio::test]

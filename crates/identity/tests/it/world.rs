@@ -185,8 +185,16 @@ pub async fn set_serving(health: &HealthReporter, serving: bool) {
     health.set_service_status("", status).await;
 }
 
-/// Moves the gate's clock on while `check` runs. Tests that need it share one lock.
+/// Held by who moves the gate's clock, and by who needs it to stand right.
+static CLOCK: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
+pub async fn right_clock() -> tokio::sync::MutexGuard<'static, ()> {
+    CLOCK.lock().await
+}
+
+/// Moves the gate's clock on while `check` runs.
 pub async fn with_gate_ahead<T>(by: Duration, check: impl Future<Output = T>) -> T {
+    let _moved = CLOCK.lock().await;
     AHEAD.store(i64::try_from(by.as_micros()).unwrap(), Ordering::Relaxed);
     let seen = check.await;
     AHEAD.store(0, Ordering::Relaxed);
