@@ -113,6 +113,9 @@ async fn run(order: Order) -> Result<serde_json::Value, Fault> {
 
 fn main() -> ExitCode {
     let arguments: Vec<_> = std::env::args_os().skip(1).collect();
+    if arguments.first().is_some_and(|word| word == "wal-get") {
+        return muster_engine_postgres::wal_get::run(arguments.get(1..).unwrap_or_default());
+    }
     let Some(path) = arguments.first() else { return ExitCode::from(2) };
     let runtime = tokio::runtime::Runtime::new();
     let answer = std::fs::read(Path::new(path)).map_err(failed).and_then(|bytes| serde_json::from_slice::<Order>(&bytes).map_err(failed));

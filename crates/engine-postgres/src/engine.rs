@@ -16,6 +16,7 @@ use crate::backup;
 use crate::config::PostgresConfig;
 use crate::connect::Session;
 use crate::observe;
+use crate::restore::{self, discard};
 
 /// What PostgreSQL can do in this build.
 pub const CAPABILITIES: Capabilities = Capabilities { kind: "postgres", verbs: &[Verb::Observe, Verb::Backup, Verb::Restore] };
@@ -84,11 +85,11 @@ impl Engine for Postgres {
         backup::backup(self, work, request).await
     }
 
-    async fn restore(&self, _work: &Work, _request: &RestoreRequest) -> Result<RestoreOutcome, Fault> {
-        Err(Fault::refused(ErrorKind::NotAvailable, "restore: being built"))
+    async fn restore(&self, work: &Work, request: &RestoreRequest) -> Result<RestoreOutcome, Fault> {
+        restore::restore(self, work, request).await
     }
 
-    async fn discard(&self, _work: &Work, _request: &DiscardRequest) -> Result<(), Fault> {
-        Err(Fault::refused(ErrorKind::NotAvailable, "discard: being built"))
+    async fn discard(&self, _work: &Work, request: &DiscardRequest) -> Result<(), Fault> {
+        discard::discard(self, request).await
     }
 }

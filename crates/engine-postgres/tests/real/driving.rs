@@ -116,4 +116,9 @@ impl Bench {
         let verb = serde_json::json!({ "restore": request });
         Self::finish(self.start(config, CommandId::from_bytes(id()), verb, "")).expect("it was not killed")
     }
+
+    pub fn discard(&self, config: &PostgresConfig, path: &std::path::Path) -> Result<(), Fault> {
+        let verb = serde_json::json!({ "discard": { "path": path } });
+        Self::finish(self.start(config, CommandId::from_bytes(id()), verb, "")).expect("it was not killed")
+    }
 }

@@ -11,4 +11,5 @@
 mod backing_up;
 mod driving;
 mod observing;
+mod restoring;
 mod server;

@@ -1,0 +1,3 @@
+//! How a server is started and stopped.
+
+pub mod pg_ctl;
