@@ -84,6 +84,8 @@ pub enum Command {
     Operator(command::operator::Arguments),
     /// Which controller, as whom: list, use, import, show, delete.
     Context(command::context::Arguments),
+    /// Repositories themselves, on any machine that reaches them, with no controller.
+    Repo(command::repo::Arguments),
     /// The version of this command and of the controller.
     Version(command::version::Arguments),
     /// Prints a completion script for a shell.
@@ -136,6 +138,7 @@ pub async fn run(arguments: Arguments) -> Result<Exit, Fault> {
         Command::Token(arguments) => command::token::run(&app, arguments).await,
         Command::Operator(arguments) => command::operator::run(&app, arguments).await,
         Command::Context(arguments) => command::context::run(&app, arguments).await,
+        Command::Repo(arguments) => command::repo::run(&app, arguments).await,
         Command::Version(arguments) => command::version::run(&app, arguments).await,
         Command::Completion(arguments) => command::completion::run(&app, &arguments),
     }

@@ -14,6 +14,7 @@ pub mod get;
 pub mod operator;
 pub mod ops;
 pub mod points;
+pub mod repo;
 pub mod resolve;
 pub mod restore;
 pub mod status;

@@ -221,15 +221,29 @@ fn waits(operation: &Operation) -> String {
 }
 
 /// How progress is shown.
-enum View {
+pub enum View {
     /// On a terminal.
-    Bar { bar: ProgressBar, meter: Meter },
+    Bar {
+        /// The bar.
+        bar: ProgressBar,
+        /// What tells the rate.
+        meter: Meter,
+    },
     /// Elsewhere.
-    Lines { meter: Meter, phase: String, last: Option<Instant> },
+    Lines {
+        /// What tells the rate.
+        meter: Meter,
+        /// The phase that was told last.
+        phase: String,
+        /// When something was told last.
+        last: Option<Instant>,
+    },
 }
 
 impl View {
-    fn new(console: &Console) -> Self {
+    /// A bar where standard error is a terminal, lines elsewhere.
+    #[must_use]
+    pub fn new(console: &Console) -> Self {
         if !console.has_live_terminal() {
             return Self::Lines { meter: Meter::default(), phase: String::new(), last: None };
         }
@@ -240,7 +254,8 @@ impl View {
         Self::Bar { bar, meter: Meter::default() }
     }
 
-    fn progress(&mut self, console: &Console, progress: &Progress) {
+    /// Shows newer progress; as lines every five seconds at most.
+    pub fn progress(&mut self, console: &Console, progress: &Progress) {
         match self {
             Self::Bar { bar, meter } => {
                 meter.hear(progress);
@@ -271,14 +286,16 @@ impl View {
         }
     }
 
-    fn line(&self, console: &Console, text: &str) {
+    /// Shows a line that stays.
+    pub fn line(&self, console: &Console, text: &str) {
         match self {
             Self::Bar { bar, .. } => bar.println(text),
             Self::Lines { .. } => console.note(text),
         }
     }
 
-    fn clear(&self) {
+    /// Takes the bar away.
+    pub fn clear(&self) {
         match self {
             Self::Bar { bar, .. } => bar.finish_and_clear(),
             Self::Lines { .. } => {}

@@ -10,5 +10,6 @@ pub mod context;
 pub mod controller;
 pub mod exit;
 pub mod follow;
+pub mod place;
 pub mod progress;
 pub mod render;

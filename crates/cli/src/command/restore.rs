@@ -179,7 +179,11 @@ async fn planned(app: &App, controller: &Controller, request: RestoreRequest) ->
     }
 }
 
-fn tablespace(text: &str) -> Result<(u32, String), String> {
+/// `OID=FOLDER`.
+///
+/// # Errors
+/// Where it is anything else.
+pub fn tablespace(text: &str) -> Result<(u32, String), String> {
     let read = || {
         let (oid, folder) = text.split_once('=')?;
         let oid: u32 = oid.parse().ok()?;
