@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::assignment::force::Assignments;
+use crate::instruments::Ends;
 use crate::kept::KeptDirectories;
 use crate::link::outbox::Outbox;
 use crate::memory::Memory;
@@ -43,6 +44,8 @@ pub struct Agent {
     pub outbox: Outbox,
     /// The tasks' own folders.
     pub scratch: Scratch,
+    /// Counts ends of tasks.
+    pub ends: Ends,
     /// Settings.
     pub settings: Settings,
 }

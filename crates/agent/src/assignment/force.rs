@@ -50,6 +50,15 @@ impl InForce {
     }
 }
 
+/// The stored assignment; an empty one where none is stored.
+///
+/// # Errors
+/// Where the file cannot be read, is damaged, or a newer agent wrote it.
+pub fn stored(path: &Path) -> Result<link::Assignment, DurableError> {
+    let body = durable::read(path, FORMAT)?.unwrap_or_default();
+    link::Assignment::decode(body.as_slice()).map_err(|error| DurableError::Damaged { path: path.to_owned(), why: error.to_string() })
+}
+
 /// Stores assignments and puts them in force.
 pub struct Assignments {
     path: PathBuf,
@@ -66,16 +75,14 @@ impl Assignments {
     /// # Errors
     /// Where the file cannot be read, or a newer agent wrote it.
     pub fn open(path: &Path, memory: Arc<Memory>, build: Build) -> Result<Self, DurableError> {
-        let stored = match durable::read(path, FORMAT) {
-            Ok(stored) => stored.unwrap_or_default(),
+        let message = match stored(path) {
+            Ok(message) => message,
             Err(error @ DurableError::Damaged { .. }) => {
                 tracing::error!(%error, "the stored assignment is lost until a controller sends it again");
-                Vec::new()
+                link::Assignment::default()
             }
             Err(error) => return Err(error),
         };
-        let message = link::Assignment::decode(stored.as_slice())
-            .map_err(|error| DurableError::Damaged { path: path.to_owned(), why: error.to_string() })?;
         let current = watch::Sender::new(Arc::new(InForce::default()));
         let assignments = Self { path: path.to_owned(), memory, build, applying: Mutex::new(()), current };
         assignments.force(parse(&message))?;

@@ -78,6 +78,7 @@ pub async fn run(agent: &Agent, command: &Command, brake: &Brake) -> bool {
         Ok(_) => tracing::info!("done"),
         Err(fault) => tracing::warn!(kind = ?fault.kind, effect = ?fault.effect, "ended: {fault}"),
     }
+    agent.ends.count(command.job.name(), result.is_ok());
     record(agent, command, Ended { at: clock::now(), result }, brake).await
 }
 

@@ -1,0 +1,100 @@
+//! `muster-agent`: stands beside the data and does what the controller asks.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use muster_agent::config::Config;
+use muster_agent::{rights, run};
+
+/// The agent of Muster: stands beside the data and does what the controller asks.
+#[derive(Debug, Parser)]
+#[command(version, disable_help_subcommand = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run until SIGTERM; join first where the agent has no certificate yet.
+    Run {
+        #[command(flatten)]
+        file: File,
+        /// Only judge the configuration.
+        #[arg(long)]
+        check_config: bool,
+    },
+    /// Join with the token that the configuration names, and end.
+    Enroll {
+        #[command(flatten)]
+        file: File,
+    },
+    /// Print the SQL that gives the agent's database roles what they lack.
+    MissingRights {
+        #[command(flatten)]
+        file: File,
+    },
+    /// Hand a restored server its log; called by that server.
+    #[command(hide = true)]
+    WalGet {
+        /// Folder, name, destination.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
+    /// Print the version.
+    Version,
+}
+
+#[derive(Debug, clap::Args)]
+struct File {
+    /// The agent's configuration file.
+    #[arg(long, env = "MUSTER_AGENT_CONFIG", default_value = "/etc/muster/agent.yaml")]
+    config: PathBuf,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    if let Command::WalGet { arguments } = &arguments.command {
+        return muster_engine_postgres::wal_get::run(arguments);
+    }
+    if rustls::crypto::ring::default_provider().install_default().is_err() {
+        eprintln!("muster-agent: another TLS provider is installed already");
+        return ExitCode::FAILURE;
+    }
+    match act(arguments.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("muster-agent: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn act(command: Command) -> anyhow::Result<()> {
+    let runtime = || tokio::runtime::Builder::new_multi_thread().worker_threads(workers()).enable_all().build();
+    match command {
+        Command::Run { file, check_config } => {
+            let config = Config::load(&file.config)?;
+            if check_config {
+                println!("{}: good", file.config.display());
+                return Ok(());
+            }
+            runtime()?.block_on(run::run(config))
+        }
+        Command::Enroll { file } => runtime()?.block_on(run::enroll(Config::load(&file.config)?)),
+        Command::MissingRights { file } => runtime()?.block_on(rights::print_missing(&Config::load(&file.config)?)),
+        // Handled before anything else is set up.
+        Command::WalGet { .. } => Ok(()),
+        Command::Version => {
+            println!("muster-agent {}", env!("CARGO_PKG_VERSION"));
+            Ok(())
+        }
+    }
+}
+
+/// A held failpoint blocks a worker; with four the others go on.
+fn workers() -> usize {
+    std::thread::available_parallelism().map_or(4, usize::from).clamp(4, 16)
+}

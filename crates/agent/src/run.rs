@@ -1,0 +1,191 @@
+//! The whole agent: state opened, joined, duties and tasks and the link started, served until asked to stop.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use muster_identity::client::ReloadableClient;
+use muster_identity::credentials::CredentialFolder;
+use muster_service::metrics::{self, Health, HealthCheck};
+use muster_service::tasks::TaskGate;
+use muster_service::telemetry::{self, TelemetryOptions};
+use muster_service::{clock, files, shutdown};
+use prometheus::Registry;
+use tokio::net::TcpListener;
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
+use tracing::Span;
+
+use crate::agent::{Agent, Settings};
+use crate::assignment::force::Assignments;
+use crate::config::Config;
+use crate::duty;
+use crate::engines;
+use crate::instruments::{self, Ends};
+use crate::kept::KeptDirectories;
+use crate::link::dial::{self, LinkState};
+use crate::link::outbox::Outbox;
+use crate::link::session::Talk;
+use crate::membership::{self, Member};
+use crate::memory::Memory;
+use crate::repositories::Repositories;
+use crate::state::{StateDirectory, boot_id};
+use crate::task::inbox::Inbox;
+use crate::task::intake::Intake;
+use crate::task::runner::Runner;
+use crate::task::scratch::Scratch;
+
+/// How long tasks may take to stop when the agent is asked to. What has not stopped then is resumed by the next process.
+const DRAIN: Duration = Duration::from_secs(15);
+
+/// How long a task that is asked to stop may take.
+const GRACE: Duration = Duration::from_secs(60);
+
+/// Runs the agent until SIGTERM or SIGINT.
+///
+/// # Errors
+/// What keeps it from starting, or a part that ended by itself.
+pub async fn run(config: Config) -> anyhow::Result<()> {
+    let format = config.log.format;
+    let options = TelemetryOptions { service_name: "muster-agent", instance: None, format, level: config.log.level.clone() };
+    let telemetry = telemetry::init(options).context("start telemetry")?;
+    let token = CancellationToken::new();
+    shutdown::on_signal(token.clone()).context("handle signals")?;
+    let gate = TaskGate::new(token);
+    let served = serve(&config, &gate, telemetry.registry()).await;
+    let closed = gate.close(DRAIN).await;
+    tokio::task::spawn_blocking(move || telemetry.shutdown()).await.context("stop telemetry")?;
+    // The state directory is this process's until nothing of it runs any more.
+    drop(served?);
+    closed.context("stop: what is late is resumed at the next start")?;
+    match gate.failure() {
+        Some(why) => anyhow::bail!("stopped from within: {why}"),
+        None => Ok(()),
+    }
+}
+
+async fn serve(config: &Config, gate: &TaskGate, registry: Registry) -> anyhow::Result<StateDirectory> {
+    let state = StateDirectory::open(&config.state_directory)?;
+    let joining = membership::join(&state.join("identity"), config.token_file.as_deref(), &config.controllers, gate.token());
+    let member = match joining.await {
+        Err(membership::MembershipError::Stopped) => return Ok(state),
+        joined => joined.context("belong to a controller")?,
+    };
+    anyhow::ensure!(!member.controllers.is_empty(), "no controller is known; HINT: name them as `controllers: [host:port]` in the configuration");
+    let agent = Arc::new(open(config, &state)?);
+    let (link_state, seen) = watch::channel(LinkState::default());
+    if let Some(address) = config.metrics {
+        let listener = TcpListener::bind(address).await.with_context(|| format!("listen on {address} for metrics"))?;
+        let (token, health) = (gate.token().clone(), health(gate.clone()));
+        gate.spawn("metrics", Span::none(), async move {
+            if let Err(error) = metrics::serve(listener, registry, health, token).await {
+                tracing::error!(%error, "metrics are no longer served");
+            }
+        });
+    }
+    let runner = Arc::new(Runner::new(agent.clone(), gate.clone()));
+    instruments::show(&agent, &runner, seen);
+    runner.submit(agent.inbox.under_way(), false);
+    start(agent, runner, member, link_state, gate)?;
+    gate.token().cancelled().await;
+    Ok(state)
+}
+
+/// Reads all that a previous process left.
+fn open(config: &Config, state: &StateDirectory) -> anyhow::Result<Agent> {
+    let memory = Arc::new(Memory::open(&state.join("memory")).context("remember what was seen before")?);
+    let inbox = Inbox::open(&state.join("inbox"), clock::now()).context("open the inbox")?;
+    let secret = state.encryption_key().context("read the agent's encryption key")?;
+    let (scratch, run_directory) = (config.scratch_directory(), config.run_directory());
+    for folder in [&scratch, &run_directory] {
+        files::create_private_folder(folder)?;
+    }
+    let wal_get = vec![own_program()?.display().to_string(), "wal-get".to_owned()];
+    let build = move |name: &_, assigned: &_| engines::build(name, assigned, &wal_get);
+    Ok(Agent {
+        inbox: Arc::new(inbox),
+        assignments: Assignments::open(&state.join("assignment"), memory.clone(), Box::new(build)).context("read the stored assignment")?,
+        repositories: Repositories::new(secret, scratch.join("cache"), memory.clone()),
+        kept: KeptDirectories::open(&state.join("kept")).context("read what restores kept aside")?,
+        outbox: Outbox::default(),
+        scratch: Scratch::new(scratch.join("tasks"), config.scratch_limit),
+        memory,
+        ends: Ends::new(),
+        settings: Settings {
+            parallel_tasks: config.parallel_tasks,
+            threads: config.threads(),
+            tombstones: config.tombstones,
+            run_directory,
+            grace: GRACE,
+        },
+    })
+}
+
+/// The program that runs now, by its path: a restored server calls it for its log.
+fn own_program() -> anyhow::Result<PathBuf> {
+    std::env::current_exe().context("find the agent's own program")
+}
+
+fn start(agent: Arc<Agent>, runner: Arc<Runner>, member: Member, link_state: watch::Sender<LinkState>, gate: &TaskGate) -> anyhow::Result<()> {
+    let client = ReloadableClient::new(&member.credentials).context("use the agent's certificate")?;
+    let renewed = Arc::new(Notify::new());
+    let (closely, looks) = watch::channel(None);
+    let intake = Arc::new(Intake::new(agent.clone(), runner.clone()));
+    let talk = Talk { agent: agent.clone(), intake, closely, boot_id: boot_id() };
+    let controllers = member.controllers.clone();
+    let vital = |name: &str, future: std::pin::Pin<Box<dyn Future<Output = ()> + Send>>| gate.spawn_vital(name, Span::none(), future);
+    vital("tasks", Box::pin(runner.clone().serve()));
+    vital("observe", Box::pin(duty::observe::serve(agent.clone(), looks, gate.clone())));
+    vital("kept directories", Box::pin(duty::keep::serve(agent.clone(), runner, gate.clone())));
+    vital("housekeeping", Box::pin(duty::house::serve(agent, gate.clone())));
+    vital("link", Box::pin(dial::serve(talk, client.clone(), controllers, renewed.clone(), link_state, gate.clone())));
+    vital("reloading", Box::pin(reload(member.folder.clone(), client.clone(), renewed.clone(), gate.clone())));
+    vital("certificate", Box::pin(membership::keep_renewed(member, client, renewed, gate.clone())));
+    Ok(())
+}
+
+/// SIGHUP reads the credentials anew.
+async fn reload(folder: CredentialFolder, client: Arc<ReloadableClient>, renewed: Arc<Notify>, gate: TaskGate) {
+    let mut asked = match shutdown::reloads() {
+        Ok(asked) => asked,
+        Err(error) => {
+            tracing::error!(%error, "SIGHUP cannot be handled");
+            return gate.token().cancelled().await;
+        }
+    };
+    loop {
+        tokio::select! {
+            _ = asked.recv() => {}
+            () = gate.token().cancelled() => return,
+        }
+        match folder.load().and_then(|credentials| client.reload(&credentials)) {
+            Ok(()) => {
+                tracing::info!("credentials read anew");
+                renewed.notify_one();
+            }
+            Err(error) => tracing::error!(%error, "the credentials stay as they were"),
+        }
+    }
+}
+
+/// An agent without a controller does its duties all the same: that is told, and it is well.
+fn health(gate: TaskGate) -> HealthCheck {
+    Arc::new(move || match gate.failure() {
+        Some(why) => Health::NotServing(why),
+        None if gate.token().is_cancelled() => Health::NotServing("the agent stops".to_owned()),
+        None => Health::Serving,
+    })
+}
+
+/// Joins with the token of the configuration and tells as whom.
+///
+/// # Errors
+/// See [`membership::MembershipError`].
+pub async fn enroll(config: Config) -> anyhow::Result<()> {
+    let state = StateDirectory::open(&config.state_directory)?;
+    let member =
+        membership::join(&state.join("identity"), config.token_file.as_deref(), &config.controllers, &CancellationToken::new()).await?;
+    println!("{}", member.credentials.own().identity.uri(member.credentials.trust_domain()));
+    Ok(())
+}
