@@ -67,7 +67,8 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
 
 async fn serve(config: &Config, gate: &TaskGate, registry: Registry) -> anyhow::Result<StateDirectory> {
     let state = StateDirectory::open(&config.state_directory)?;
-    let joining = membership::join(&state.join("identity"), config.token_file.as_deref(), &config.controllers, gate.token());
+    let identity = state.join("identity");
+    let joining = membership::join(&identity, config.token_file.as_deref(), &config.controllers, gate.token());
     let member = match joining.await {
         Err(membership::MembershipError::Stopped) => return Ok(state),
         joined => joined.context("belong to a controller")?,
