@@ -54,11 +54,13 @@ fn operating_system_user(name: &InstanceName) -> Result<String, Fault> {
     let uid = rustix::process::getuid().as_raw().to_string();
     let passwd = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
     let entry = passwd.lines().map(|line| line.split(':').collect::<Vec<_>>()).find(|fields| fields.get(2) == Some(&uid.as_str()));
-    entry.and_then(|fields| fields.first().map(|user| (*user).to_owned())).or_else(|| std::env::var("USER").ok()).ok_or_else(|| {
-        refused(name, &format!("postgres.user is not given, and the agent's user {uid} has no name"))
-    })
+    entry
+        .and_then(|fields| fields.first().map(|user| (*user).to_owned()))
+        .or_else(|| std::env::var("USER").ok())
+        .ok_or_else(|| refused(name, &format!("postgres.user is not given, and the agent's user {uid} has no name")))
 }
 
 fn refused(name: &InstanceName, why: &dyn std::fmt::Display) -> Fault {
-    Fault::refused(ErrorKind::InvalidArgument, format!("instance {name}: {why}")).hint("correct the component's resource and apply it again")
+    Fault::refused(ErrorKind::InvalidArgument, format!("instance {name}: {why}"))
+        .hint("correct the component's resource and apply it again")
 }

@@ -15,8 +15,8 @@ use muster_identity::csr::{Csr, CsrError};
 use muster_identity::endpoint::Endpoint;
 use muster_identity::key::KeyError;
 use muster_identity::token::{InvalidToken, JoinToken};
-use muster_service::files::{self, FileError};
 use muster_service::clock;
+use muster_service::files::{self, FileError};
 use muster_service::tasks::TaskGate;
 use muster_wire::proto::v1::enrollment_service_client::EnrollmentServiceClient;
 use muster_wire::proto::v1::{EnrollRequest, RenewRequest};
@@ -131,7 +131,8 @@ pub async fn join(
         Some(_) | None => return Err(MembershipError::NoToken { identity: identity.to_owned() }),
     };
     let texts = if configured.is_empty() { joined.map(|joined| joined.endpoints).unwrap_or_default() } else { configured.to_vec() };
-    let controllers = texts.iter().map(|text| text.parse().map_err(|_| MembershipError::Endpoint(text.clone()))).collect::<Result<_, _>>()?;
+    let controllers =
+        texts.iter().map(|text| text.parse().map_err(|_| MembershipError::Endpoint(text.clone()))).collect::<Result<_, _>>()?;
     Ok(Member { folder, credentials, controllers })
 }
 

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use muster_common::fault::{ErrorKind, Fault};
+use muster_common::fault::{Effect, ErrorKind, Fault};
 use muster_common::id::ComponentId;
 use muster_common::name::Name;
 use muster_engine::observation::Condition;
@@ -124,7 +124,8 @@ impl Repositories {
 
 fn closed(error: &Error, name: &Name, component: &Name) -> Closed {
     let key_is_missing = matches!(error, Error::Key(KeyError::NotGranted { .. }));
-    let mut fault = error.fault();
+    // Nothing was begun yet, whatever the store did.
+    let mut fault = error.fault().effect(Effect::None);
     if key_is_missing {
         fault.message = format!("this agent has no key of {component} in repository {name}");
         fault.hint = format!("muster repo grant {component}");

@@ -14,7 +14,10 @@ use crate::engines;
 /// Where nothing is assigned yet.
 pub async fn print_missing(config: &Config) -> anyhow::Result<()> {
     let assignment = parse(&stored(&config.state_directory.join("assignment")).context("read the stored assignment")?);
-    anyhow::ensure!(!assignment.instances.is_empty(), "nothing is assigned to this agent yet; HINT: `muster apply` a component that names it");
+    anyhow::ensure!(
+        !assignment.instances.is_empty(),
+        "nothing is assigned to this agent yet; HINT: `muster apply` a component that names it"
+    );
     for (name, assigned) in &assignment.instances {
         println!("-- {name}");
         match engines::build(name, assigned, &["unused".to_owned()]) {
@@ -48,7 +51,10 @@ mod tests {
 
     #[test]
     fn what_is_missing_is_printed_as_statements() {
-        assert_eq!(look("BackupRights", false, "as a superuser: ALTER ROLE m REPLICATION; GRANT x TO m;"), "ALTER ROLE m REPLICATION;\nGRANT x TO m;");
+        assert_eq!(
+            look("BackupRights", false, "as a superuser: ALTER ROLE m REPLICATION; GRANT x TO m;"),
+            "ALTER ROLE m REPLICATION;\nGRANT x TO m;"
+        );
         assert_eq!(look("BackupRights", true, ""), "-- nothing is missing");
         assert!(look("ServerReachable", false, "").contains("could not be asked: refused"));
     }

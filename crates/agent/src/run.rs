@@ -73,7 +73,10 @@ async fn serve(config: &Config, gate: &TaskGate, registry: Registry) -> anyhow::
         Err(membership::MembershipError::Stopped) => return Ok(state),
         joined => joined.context("belong to a controller")?,
     };
-    anyhow::ensure!(!member.controllers.is_empty(), "no controller is known; HINT: name them as `controllers: [host:port]` in the configuration");
+    anyhow::ensure!(
+        !member.controllers.is_empty(),
+        "no controller is known; HINT: name them as `controllers: [host:port]` in the configuration"
+    );
     let agent = Arc::new(open(config, &state)?);
     let (link_state, seen) = watch::channel(LinkState::default());
     if let Some(address) = config.metrics {
@@ -128,7 +131,13 @@ fn own_program() -> anyhow::Result<PathBuf> {
     std::env::current_exe().context("find the agent's own program")
 }
 
-fn start(agent: Arc<Agent>, runner: Arc<Runner>, member: Member, link_state: watch::Sender<LinkState>, gate: &TaskGate) -> anyhow::Result<()> {
+fn start(
+    agent: Arc<Agent>,
+    runner: Arc<Runner>,
+    member: Member,
+    link_state: watch::Sender<LinkState>,
+    gate: &TaskGate,
+) -> anyhow::Result<()> {
     let client = ReloadableClient::new(&member.credentials).context("use the agent's certificate")?;
     let renewed = Arc::new(Notify::new());
     let (closely, looks) = watch::channel(None);

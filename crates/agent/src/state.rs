@@ -76,7 +76,8 @@ impl StateDirectory {
     pub fn encryption_key(&self) -> Result<AgentSecret, StateError> {
         let path = self.join("encryption.key");
         if let Some(body) = durable::read(&path, SECRET)? {
-            let bytes: [u8; 32] = body.try_into().map_err(|_| DurableError::Damaged { path, why: "it does not hold 32 bytes".to_owned() })?;
+            let bytes: [u8; 32] =
+                body.try_into().map_err(|_| DurableError::Damaged { path, why: "it does not hold 32 bytes".to_owned() })?;
             return Ok(AgentSecret::from_bytes(bytes));
         }
         let secret = AgentSecret::generate(rand::random());

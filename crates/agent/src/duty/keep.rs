@@ -43,7 +43,9 @@ async fn remove_due(agent: &Agent, runner: &Runner, gate: &TaskGate) {
         let work = work(&entry, gate);
         match instance.engine.discard(&work, &request).await {
             Ok(()) => match agent.kept.remove(path) {
-                Ok(()) => tracing::info!(path = %path.display(), instance = %entry.instance, "its time is over: the old directory is removed"),
+                Ok(()) => {
+                    tracing::info!(path = %path.display(), instance = %entry.instance, "its time is over: the old directory is removed")
+                }
                 Err(error) => tracing::error!(%error, "a removed directory stays on the list until that can be written"),
             },
             Err(fault) => tracing::error!(path = %path.display(), "an old directory whose time is over cannot be removed: {fault}"),

@@ -49,7 +49,9 @@ fn after(place: Place, controllers: usize, over: &Over, lived: Duration, unit: f
     // Each round of the list is one step of waiting.
     let round = failures / u32::try_from(controllers.max(1)).unwrap_or(u32::MAX);
     match over {
-        Over::Goodbye { is_final: true, .. } | Over::OlderTerm { .. } => (other, if controllers > 1 { wait(round) } else { FINAL.mul_f64(0.5 + unit / 2.0) }),
+        Over::Goodbye { is_final: true, .. } | Over::OlderTerm { .. } => {
+            (other, if controllers > 1 { wait(round) } else { FINAL.mul_f64(0.5 + unit / 2.0) })
+        }
         Over::Goodbye { retry_after, is_final: false, .. } => (other, retry_after.map_or(wait(round), |after| after.min(LONGEST))),
         Over::Closed if lived >= GOOD => (again, wait(0)),
         Over::Closed | Over::Broken(_) | Over::Silent | Over::Protocol(_) => (other, wait(round)),
@@ -139,7 +141,8 @@ mod tests {
 
     #[test]
     fn a_goodbye_is_kept_to_within_reason() {
-        let goodbye = |seconds, is_final| Over::Goodbye { reason: String::new(), retry_after: Some(Duration::from_secs(seconds)), is_final };
+        let goodbye =
+            |seconds, is_final| Over::Goodbye { reason: String::new(), retry_after: Some(Duration::from_secs(seconds)), is_final };
         let place = Place::default();
         assert_eq!(ms(after(place, 2, &goodbye(3, false), SHORT, 1.0).1), 3_000);
         assert_eq!(ms(after(place, 2, &goodbye(99_999, false), SHORT, 1.0).1), 300_000);

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use muster_common::counter::Term;
 use muster_common::id::{CommandId, StoreId};
+use muster_failpoint::Injected;
 use muster_service::clock;
 use muster_wire::LINK_PROTOCOL;
 use muster_wire::convert::{duration_from_proto, timestamp_from_proto, timestamp_to_proto};
@@ -15,7 +16,6 @@ use muster_wire::proto::agent::v1::link_service_client::LinkServiceClient;
 use muster_wire::proto::agent::v1::session_request::Message as ToController;
 use muster_wire::proto::agent::v1::session_response::Message as FromController;
 use muster_wire::proto::agent::v1::{self as link, SessionRequest, SessionResponse, TaskState};
-use muster_failpoint::Injected;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;

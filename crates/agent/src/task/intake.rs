@@ -98,7 +98,10 @@ impl Intake {
         }
         match self.know(id).await {
             Ok(Known::Unheard) => {
-                self.refuse(id, Fault::refused(ErrorKind::Cancelled, format!("command {id}: stopped before it came because somebody asked")));
+                self.refuse(
+                    id,
+                    Fault::refused(ErrorKind::Cancelled, format!("command {id}: stopped before it came because somebody asked")),
+                );
             }
             Ok(Known::TakenOn | Known::Ended(_) | Known::Buried(_)) => self.agent.outbox.outcome(id),
             Err(fault) => tracing::error!(%fault, "look for a command to cancel"),
@@ -158,6 +161,9 @@ impl Intake {
         }
         match self.take_on(message, store) {
             Ok(command) => Verdict::TakenOn(Box::new(command)),
+            Err(fault) if fault.hint.is_empty() => {
+                Verdict::Refused(fault.hint("upgrade the older of agent and controller: they read this command differently"))
+            }
             Err(fault) => Verdict::Refused(fault),
         }
     }
@@ -166,8 +172,15 @@ impl Intake {
         let name = convert::instance_of(message)?;
         let in_force = self.agent.assignments.current();
         let instance = in_force.instances.get(&name).ok_or_else(|| {
-            let fault = Fault::refused(ErrorKind::FailedPrecondition, format!("take on command {}: {name} is not assigned to this agent", message.id));
-            in_force.problems.iter().fold(fault, |fault, problem| fault.evidence(problem.clone())).hint("look at the instance's declaration with `muster get`")
+            let fault = Fault::refused(
+                ErrorKind::FailedPrecondition,
+                format!("take on command {}: {name} is not assigned to this agent", message.id),
+            );
+            in_force
+                .problems
+                .iter()
+                .fold(fault, |fault, problem| fault.evidence(problem.clone()))
+                .hint("look at the instance's declaration with `muster get`")
         })?;
         let command = convert::command_from_proto(message, instance.assigned.component)?;
         let remembered = self.agent.memory.get();

@@ -1,3 +1,6 @@
 //! The agent's parts against real files, real processes and real connections.
 
+mod controller;
 mod inbox;
+mod link;
+mod world;
