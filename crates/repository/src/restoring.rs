@@ -202,3 +202,6 @@ async fn sync_folders(jobs: &[Extract]) -> Result<(), Error> {
     };
     tokio::task::spawn_blocking(sync).await.map_err(|ended| Error::Defect(format!("a thread ended: {ended}")))?
 }
+
+#[cfg(test)]
+mod tests;

@@ -49,3 +49,6 @@ impl Malformed {
 pub(crate) fn check_reader(min_reader: u32) -> Result<(), Malformed> {
     if min_reader > u32::from(VERSION) { Err(Malformed::Newer(min_reader)) } else { Ok(()) }
 }
+
+#[cfg(test)]
+mod tests;
