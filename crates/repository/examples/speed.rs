@@ -76,7 +76,7 @@ impl Read for Segment<'_> {
             let from = (self.at + done) % self.pages.len();
             let take = (length - done).min(PAGE - from % PAGE);
             out[done..done + take].copy_from_slice(&self.pages[from..from + take]);
-            if from % PAGE == 0 && take >= 8 {
+            if from.is_multiple_of(PAGE) && take >= 8 {
                 let lsn = self.salt << 32 | ((self.at + done) / PAGE) as u64;
                 out[done..done + 8].copy_from_slice(&lsn.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes());
             }
