@@ -14,11 +14,15 @@ use std::fmt;
 
 use muster_common::fault::{ErrorKind, Fault};
 use muster_common::name::{InstanceName, Name};
+use muster_wire::nearest::nearest;
 use muster_wire::proto::v1::resource::Spec;
 use muster_wire::proto::v1::{ComponentSpec, InstanceSpec, Resource, ResourceKind};
 
 /// The most resources that one controller keeps.
 pub const MOST_RESOURCES: usize = 10_000;
+
+/// The most nearest names that a refusal tells.
+pub const MOST_NEAR: usize = 3;
 
 /// The kinds of resources.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -216,7 +220,7 @@ pub fn instance_name(spec: &InstanceSpec) -> &str {
 pub fn not_found<'a>(what: &str, name: &str, existing: impl IntoIterator<Item = &'a str>) -> Fault {
     let name: String = name.chars().take(80).collect();
     let existing: Vec<&str> = existing.into_iter().collect();
-    let near = nearest(&name, existing.iter().copied());
+    let near = nearest(&name, existing.iter().copied(), MOST_NEAR);
     let hint = match (near.is_empty(), existing.is_empty()) {
         (false, _) => format!("did you mean {}?", near.join(" or ")),
         (true, true) => format!("there is no {what} yet; declare it with `muster apply -f FILE`"),
@@ -229,22 +233,6 @@ pub fn not_found<'a>(what: &str, name: &str, existing: impl IntoIterator<Item = 
     Fault::refused(ErrorKind::NotFound, format!("there is no {what} {name:?}")).hint(hint)
 }
 
-/// The existing names that somebody may have meant, the nearest first, three at most.
-pub fn nearest<'a>(name: &str, existing: impl IntoIterator<Item = &'a str>) -> Vec<&'a str> {
-    let mut near: Vec<(f64, &str)> = existing
-        .into_iter()
-        .map(|other| {
-            let likeness = strsim::jaro_winkler(name, other);
-            // A part of a name is often all that one remembers.
-            let part = name.len() >= 3 && (other.contains(name) || name.contains(other));
-            (if part { likeness.max(0.9) } else { likeness }, other)
-        })
-        .filter(|(likeness, _)| *likeness > 0.8)
-        .collect();
-    near.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(b.1)));
-    near.into_iter().take(3).map(|(_, other)| other).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -253,7 +241,7 @@ mod tests {
     fn a_name_that_does_not_exist_is_told_with_the_nearest_ones() {
         let existing = ["orders-db", "orders-cache", "billing"];
         let hint = |name| not_found("component", name, existing).hint;
-        assert_eq!(hint("order-db"), "did you mean orders-db or orders-cache?");
+        assert_eq!(hint("order-db"), "did you mean orders-db?");
         assert_eq!(hint("orders"), "did you mean orders-db or orders-cache?");
         assert_eq!(hint("zzz"), "there are: orders-db, orders-cache, billing");
         assert!(not_found("component", "x", []).hint.contains("muster apply"));

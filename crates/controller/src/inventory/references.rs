@@ -5,9 +5,10 @@
 use std::collections::BTreeMap;
 
 use muster_common::name::Name;
+use muster_wire::nearest::nearest;
 use muster_wire::proto::v1::instance_spec::Engine;
 
-use super::{Declared, DeclaredInstance, Kind, nearest};
+use super::{Declared, DeclaredInstance, Kind, MOST_NEAR};
 
 /// What is wrong with the whole, each as one sentence. `sites_of_agents` are the sites that agents have already joined or were invited at.
 #[must_use]
@@ -53,7 +54,7 @@ fn missing(declared: &Declared, instance: &DeclaredInstance<'_>, kind: Kind, nam
 }
 
 fn meant<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> String {
-    let near = nearest(name, known);
+    let near = nearest(name, known, MOST_NEAR);
     if near.is_empty() { String::new() } else { format!("; did you mean {}?", near.join(" or ")) }
 }
 

@@ -66,6 +66,8 @@ pub struct World {
     pub running: Running,
     pub admin: Credentials,
     pub registry: prometheus::Registry,
+    /// Instruments count for as long as it lives.
+    _meters: opentelemetry_sdk::metrics::SdkMeterProvider,
 }
 
 pub fn config(folder: &std::path::Path) -> Config {
@@ -98,7 +100,7 @@ impl World {
         let context = operator_file::make(&config, &authority, &name("admin"), Role::Admin, &name("test"), life).unwrap();
         let (registry, provider) = telemetry::meters("muster-controller", None).unwrap();
         let running = server::start(config, registry.clone(), &provider.meter("test")).await.unwrap();
-        Self { folder, running, admin: context.credentials().unwrap(), registry }
+        Self { folder, running, admin: context.credentials().unwrap(), registry, _meters: provider }
     }
 
     pub fn endpoint(&self) -> Endpoint {
@@ -155,6 +157,12 @@ impl World {
         let key = KeyPair::generate().unwrap();
         let enrolled = self.enroll(&token, &key).await.unwrap();
         Credentials::from_pem(&enrolled.ca_pem, &enrolled.certificate_pem, key).unwrap()
+    }
+
+    /// Another certificate for an agent that has joined (with another key: the old one is dead from then on).
+    pub async fn join_again(&self, agent: &str) -> Credentials {
+        let site = self.agent_status(agent).await.site;
+        self.join(&site, agent).await
     }
 
     pub async fn operator(&self, operator: &str, role: Role) -> Credentials {
