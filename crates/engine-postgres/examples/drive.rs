@@ -96,11 +96,13 @@ async fn run(order: Order) -> Result<serde_json::Value, Fault> {
             }
         }
     });
+    let heard = order.work_folder.join("cancelled");
     tokio::spawn(async move {
         let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).ok()?;
         terminate.recv().await?;
         cancel.cancel();
-        Some(())
+        // Whoever sent the signal waits for this.
+        std::fs::write(heard, "").ok()
     });
     let instance = Postgres::new(order.config)?;
     let json = |value: Result<serde_json::Value, serde_json::Error>| value.map_err(failed);

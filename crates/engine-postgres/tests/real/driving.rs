@@ -22,6 +22,8 @@ pub struct Bench {
     pin: Pin,
     secret: AgentSecret,
     pub threads: usize,
+    /// Another restore_command helper than the right one.
+    pub helper: Option<Vec<String>>,
 }
 
 /// What a verb answered; `None`: it was killed.
@@ -48,7 +50,7 @@ impl Bench {
         let program = std::env::current_exe().unwrap().parent().unwrap().parent().unwrap().join("examples/drive");
         run(Command::new("cp").arg(program).arg(folder.path().join("drive")));
         run(Command::new("chown").args(["-R", "postgres:postgres"]).arg(folder.path()));
-        Self { folder, component, pin, secret, threads: 2 }
+        Self { folder, component, pin, secret, threads: 2, helper: None }
     }
 
     pub fn program(&self) -> PathBuf {
@@ -58,7 +60,7 @@ impl Bench {
     /// Starts a verb as user postgres. The same command id means the same command again.
     pub fn start(&self, config: &PostgresConfig, command: CommandId, verb: serde_json::Value, failpoints: &str) -> Child {
         let mut config = config.clone();
-        config.wal_get = vec![self.program().display().to_string(), "wal-get".into()];
+        config.wal_get = self.helper.clone().unwrap_or_else(|| vec![self.program().display().to_string(), "wal-get".into()]);
         let order = serde_json::json!({
             "config": config, "command": command, "component": self.component,
             "repository": self.folder.path().join("repository"), "pin_id": self.pin.id, "pin_key": hex::encode(self.pin.public_key),
@@ -115,6 +117,17 @@ impl Bench {
     pub fn restore(&self, config: &PostgresConfig, request: &RestoreRequest) -> Result<RestoreOutcome, Fault> {
         let verb = serde_json::json!({ "restore": request });
         Self::finish(self.start(config, CommandId::from_bytes(id()), verb, "")).expect("it was not killed")
+    }
+
+    /// Runs a restore as one command: first with failpoints, then, if that killed it, again without.
+    pub fn restore_killed(&self, config: &PostgresConfig, request: &RestoreRequest, failpoints: &[&str]) -> Result<RestoreOutcome, Fault> {
+        let command = CommandId::from_bytes(id());
+        let verb = serde_json::json!({ "restore": request });
+        for failpoint in failpoints {
+            let killed = Self::finish::<RestoreOutcome>(self.start(config, command, verb.clone(), &format!("{failpoint}=kill")));
+            assert!(killed.is_none(), "{failpoint} was not reached: {killed:?}");
+        }
+        Self::finish(self.start(config, command, verb, "")).expect("it was not killed")
     }
 
     pub fn discard(&self, config: &PostgresConfig, path: &std::path::Path) -> Result<(), Fault> {

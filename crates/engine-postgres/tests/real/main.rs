@@ -9,7 +9,9 @@
     reason = "a test fails by panicking, wherever in its support"
 )]
 mod backing_up;
+mod crashing;
 mod driving;
 mod observing;
+mod places;
 mod restoring;
 mod server;

@@ -40,7 +40,9 @@ pub struct Server {
     pub folder: Folder,
     pub data: PathBuf,
     pub port: u16,
-    _template: Arc<Folder>,
+    /// postgresql.conf, where it lies outside of the data directory.
+    pub config_file: Option<PathBuf>,
+    _template: Option<Arc<Folder>>,
 }
 
 /// Runs a command and demands success.
@@ -58,13 +60,10 @@ pub fn run(command: &mut Command) -> Output {
 
 /// The same program as user postgres.
 pub fn as_postgres(program: impl AsRef<Path>) -> Command {
-    let mut command = Command::new("/usr/sbin/runuser");
-    command
-        .args(["-u", "postgres", "--"])
-        .arg(program.as_ref())
-        .env_clear()
-        .env("PATH", format!("{BIN}:/usr/bin:/bin"))
-        .env("HOME", "/nonexistent");
+    // It becomes the program: its process number is the program's, and signals reach it.
+    let mut command = Command::new("/usr/bin/setpriv");
+    command.args(["--reuid=postgres", "--regid=postgres", "--init-groups", "--"]).arg(program.as_ref());
+    command.env_clear().env("PATH", format!("{BIN}:/usr/bin:/bin")).env("HOME", "/nonexistent");
     command.current_dir("/tmp");
     command
 }
@@ -106,13 +105,43 @@ impl Server {
         let data = folder.path().join("data");
         let template = template();
         run(as_postgres("/bin/cp").arg("-a").arg(template.path().join("data")).arg(&data));
-        let server = Self { folder, data, port: free_port(), _template: template };
+        let server = Self { folder, data, port: free_port(), config_file: None, _template: Some(template) };
         server.configure(&format!(
             "port = {}\nlisten_addresses = '127.0.0.1'\nunix_socket_directories = '{}'\nfsync = off\nshared_buffers = 32MB\nmax_wal_senders = 10\nlog_min_messages = info\n",
             server.port,
             server.folder.path().display()
         ));
         server
+    }
+
+    /// A running server of another cluster than all the others.
+    pub fn start_other() -> Self {
+        let folder = Folder::new();
+        let data = folder.path().join("data");
+        run(bin("initdb").args(["--auth=trust", "--no-sync", "--username=postgres", "-D"]).arg(&data));
+        let server = Self { folder, data, port: free_port(), config_file: None, _template: None };
+        server.configure_basics();
+        server.up();
+        server
+    }
+
+    /// A running standby of a server.
+    pub fn clone_of(primary: &Self, folder: Folder) -> Self {
+        let data = folder.path().join("data");
+        let port = primary.port.to_string();
+        run(bin("pg_basebackup").args(["-h", "127.0.0.1", "-U", "postgres", "-p", &port, "-c", "fast", "-R", "-D"]).arg(&data));
+        let standby = Self { folder, data, port: free_port(), config_file: None, _template: None };
+        standby.configure_basics();
+        standby.up();
+        standby
+    }
+
+    fn configure_basics(&self) {
+        let folder = self.folder.path().display();
+        self.configure(&format!(
+            "port = {}\nlisten_addresses = '127.0.0.1'\nunix_socket_directories = '{folder}'\nfsync = off\nshared_buffers = 32MB\n",
+            self.port
+        ));
     }
 
     /// Appends to postgresql.conf.
@@ -128,7 +157,9 @@ impl Server {
             .arg(&self.data)
             .arg("-l")
             .arg(&log)
-            .args(["-w", "-t", "30", "start"])
+            .args(["-w", "-t", "60"])
+            .args(self.config_file.iter().flat_map(|path| ["-o".to_owned(), format!("-c config_file={}", path.display())]))
+            .arg("start")
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .status()
@@ -149,7 +180,7 @@ impl Server {
             database: "postgres".into(),
             password_file: None,
             bin_directory: Some(BIN.into()),
-            config_file: None,
+            config_file: self.config_file.clone(),
             control: Control::PgCtl { options: String::new(), log_file: Some(self.folder.path().join("server.log")) },
             wal_get: vec!["/bin/false".into()],
         }
