@@ -37,40 +37,32 @@ impl Default for Ends {
 
 /// Shows what stands now: whether there is a session, tasks that wait and run, outcomes nobody has acknowledged, what waits to be sent.
 pub fn show(agent: &Arc<Agent>, runner: &Arc<Runner>, link: watch::Receiver<LinkState>) {
-    let meter = opentelemetry::global::meter("muster-agent");
-    drop(
-        meter
-            .u64_observable_gauge("muster.agent.connected")
-            .with_description("1 while there is a session with a controller.")
-            .with_callback(move |gauge| gauge.observe(u64::from(link.borrow().connected_to.is_some()), &[]))
-            .build(),
-    );
     let tasks: Weak<Runner> = Arc::downgrade(runner);
-    drop(
-        meter
-            .u64_observable_gauge("muster.agent.tasks")
-            .with_description("Tasks that wait, and tasks that run.")
-            .with_callback(move |gauge| {
-                let (waiting, running) = tasks.upgrade().map_or((0, 0), |runner| runner.counts());
-                gauge.observe(waiting as u64, &[KeyValue::new("state", "waiting")]);
-                gauge.observe(running as u64, &[KeyValue::new("state", "running")]);
-            })
-            .build(),
-    );
-    let of_outbox: Weak<Agent> = Arc::downgrade(agent);
-    drop(
-        meter
-            .u64_observable_gauge("muster.agent.outbox")
-            .with_description("Messages that wait to be sent.")
-            .with_callback(move |gauge| gauge.observe(of_outbox.upgrade().map_or(0, |agent| agent.outbox.len()) as u64, &[]))
-            .build(),
-    );
-    let of_inbox: Weak<Agent> = Arc::downgrade(agent);
-    drop(
-        meter
-            .u64_observable_gauge("muster.agent.inbox")
-            .with_description("Commands that are not acknowledged as ended.")
-            .with_callback(move |gauge| gauge.observe(of_inbox.upgrade().map_or(0, |agent| agent.inbox.len()) as u64, &[]))
-            .build(),
-    );
+    let (of_outbox, of_inbox) = (Arc::downgrade(agent), Arc::downgrade(agent));
+    gauge("muster.agent.connected", "1 while there is a session with a controller.", move || {
+        vec![(None, usize::from(link.borrow().connected_to.is_some()))]
+    });
+    gauge("muster.agent.tasks", "Tasks that wait, and tasks that run.", move || {
+        let (waiting, running) = tasks.upgrade().map_or((0, 0), |runner| runner.counts());
+        vec![(Some("waiting"), waiting), (Some("running"), running)]
+    });
+    gauge("muster.agent.outbox", "Messages that wait to be sent.", move || {
+        vec![(None, of_outbox.upgrade().map_or(0, |agent| agent.outbox.len()))]
+    });
+    gauge("muster.agent.inbox", "Commands that are not acknowledged as ended.", move || {
+        vec![(None, of_inbox.upgrade().map_or(0, |agent| agent.inbox.len()))]
+    });
+}
+
+/// Registers a gauge: its values by state, read whenever somebody looks.
+fn gauge(name: &'static str, description: &'static str, read: impl Fn() -> Vec<(Option<&'static str>, usize)> + Send + Sync + 'static) {
+    let meter = opentelemetry::global::meter("muster-agent");
+    let builder = meter.u64_observable_gauge(name).with_description(description).with_callback(move |gauge| {
+        for (state, value) in read() {
+            let attributes: Vec<KeyValue> = state.map(|state| KeyValue::new("state", state)).into_iter().collect();
+            gauge.observe(value as u64, &attributes);
+        }
+    });
+    // The meter keeps it.
+    let _registered = builder.build();
 }

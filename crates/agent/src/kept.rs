@@ -111,7 +111,7 @@ mod tests {
         kept.add(entry.clone()).unwrap();
         kept.add(entry.clone()).unwrap();
         let kept = KeptDirectories::open(&path).unwrap();
-        assert_eq!(kept.of(&instance), [entry.directory.clone()]);
+        assert_eq!(kept.of(&instance), std::slice::from_ref(&entry.directory));
         assert!(kept.due(Timestamp(99)).is_empty());
         assert_eq!(kept.due(Timestamp(100)), [entry]);
         kept.remove(Path::new("/srv/pg.old")).unwrap();

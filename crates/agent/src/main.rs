@@ -57,8 +57,7 @@ struct File {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     if let Command::WalGet { arguments } = &arguments.command {
-        eprintln!("muster-agent wal-get {arguments:?}: not in this build");
-        return ExitCode::from(255);
+        return muster_engine_postgres::wal_get::run(arguments);
     }
     if rustls::crypto::ring::default_provider().install_default().is_err() {
         eprintln!("muster-agent: another TLS provider is installed already");

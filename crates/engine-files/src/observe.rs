@@ -1,6 +1,6 @@
 //! One look at a folder: whether it is there, how many files, how large, the newest change.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use muster_common::time::Timestamp;
@@ -64,7 +64,7 @@ fn count(folder: &Path, observation: Observation) -> Observation {
     }
 }
 
-fn unreadable(path: &PathBuf, error: &std::io::Error) -> String {
+fn unreadable(path: &Path, error: &std::io::Error) -> String {
     format!("{}: {error}", path.display())
 }
 

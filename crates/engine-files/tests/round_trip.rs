@@ -1,4 +1,5 @@
 //! A folder through backup and restore with a real repository in a folder. Needs a temporary folder only.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -192,7 +192,7 @@ impl Inbox {
         if note.len() > MAX_NOTE {
             return Err(InboxError::LongNote { command: id, length: note.len() });
         }
-        if !self.lock().tasks.get(&id).is_some_and(|record| record.ended.is_none()) {
+        if self.lock().tasks.get(&id).is_none_or(|record| record.ended.is_some()) {
             return Err(InboxError::NotUnderWay(id));
         }
         Ok(durable::write(&self.path(id, "note"), NOTE, note)?)

@@ -206,26 +206,21 @@ fn child(folder: &Path, failpoints: &str) -> std::process::ExitStatus {
 #[test]
 fn killed_at_each_write_it_never_goes_back_and_never_takes_on_twice() {
     // Where it is killed, and what must be known afterwards.
-    let unheard = |known: &Known| *known == Known::Unheard;
-    let taken_on = |known: &Known| *known == Known::TakenOn;
-    let told = |known: &Known| *known == Known::Ended(ended(1));
-    let buried = |known: &Known| *known == Known::Buried(ended(1));
-    let cases: [(&str, &dyn Fn(&Known) -> bool); 8] = [
-        ("agent.inbox.write=kill@1", &unheard),
-        ("agent.inbox.written=kill@1", &taken_on),
-        ("agent.inbox.write=kill@2", &taken_on),
-        ("agent.inbox.written=kill@2", &told),
-        ("agent.tombstone.append=kill", &told),
-        ("agent.inbox.removed=kill@1", &buried),
-        ("agent.inbox.removed=kill@2", &buried),
-        ("agent.inbox.removed=kill@3", &buried),
+    let cases = [
+        ("agent.inbox.write=kill@1", Known::Unheard),
+        ("agent.inbox.written=kill@1", Known::TakenOn),
+        ("agent.inbox.write=kill@2", Known::TakenOn),
+        ("agent.inbox.written=kill@2", Known::Ended(ended(1))),
+        ("agent.tombstone.append=kill", Known::Ended(ended(1))),
+        ("agent.inbox.removed=kill@1", Known::Buried(ended(1))),
+        ("agent.inbox.removed=kill@2", Known::Buried(ended(1))),
+        ("agent.inbox.removed=kill@3", Known::Buried(ended(1))),
     ];
     for (failpoint, expected) in cases {
         let folder = tempfile::tempdir().unwrap();
         let status = child(folder.path(), failpoint);
         assert_eq!(status.signal(), Some(9), "{failpoint}");
-        let known = open(folder.path()).know(id(1)).unwrap();
-        assert!(expected(&known), "{failpoint}: {known:?}");
+        assert_eq!(open(folder.path()).know(id(1)).unwrap(), expected, "{failpoint}");
         // What comes next finishes the same life.
         assert!(child(folder.path(), "").success(), "{failpoint}");
         assert_eq!(open(folder.path()).know(id(1)).unwrap(), Known::Buried(ended(1)), "{failpoint}");
