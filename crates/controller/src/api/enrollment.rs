@@ -1,7 +1,7 @@
 //! `EnrollmentService`: how an agent gets its certificate, and a new one for the same key.
 //!
 //! What always holds: a token is used up in the same transaction that records the certificate, so that of any number of calls with one
-//! token one wins; nothing of a request but its key is believed; why a token is not good is not told apart.
+//! token one key wins (and may ask again, where the answer was lost); nothing of a request but its key is believed; why a token is not good is not told apart.
 
 use muster_common::fault::{ErrorKind, Fault};
 use muster_identity::csr::Csr;
@@ -64,7 +64,7 @@ async fn enroll(api: &Api, message: &EnrollRequest) -> Result<EnrollResponse, Fa
         return Err(Fault::refused(ErrorKind::PermissionDenied, "enroll: the key of this request is revoked")
             .hint("remove the agent's identity folder, so that it makes a new key, and start it again with the same token"));
     }
-    let invited = tokens::take(connection, &secret.hash().to_hex(), now).await?.ok_or_else(not_good)?;
+    let invited = tokens::take(connection, &secret.hash().to_hex(), &csr.key_fingerprint().to_string(), now).await?.ok_or_else(not_good)?;
     let life = api.config.agent_certificate_life;
     let issued = api.authority.issue_agent(&csr, &invited.site, &invited.agent, now, life).map_err(|error| unsigned(&error))?;
     let key = issued.key_fingerprint.to_string();

@@ -46,16 +46,16 @@ pub async fn insert(
     Ok(())
 }
 
-/// Uses a token up, if it is good: in one statement, so that of two who hold it one wins. `None`: it is not good (any more).
+/// Uses a token up for a key, if it is good: in one statement, so that of two who hold it one wins. The agent that joined by it may ask again
+/// with the same key, since an answer can be lost and an agent killed before it kept it. `None`: it is not good (any more).
 ///
 /// # Errors
 /// The database's, or a name that is none.
-pub async fn take(connection: &mut Connection, hash: &str, now: Timestamp) -> Result<Option<Invited>, StoreError> {
-    let row = sqlx::query("UPDATE tokens SET used_at = $1 WHERE hash = $2 AND used_at IS NULL AND expires > $1 RETURNING site, agent")
-        .bind(now.0)
-        .bind(hash)
-        .fetch_optional(connection)
-        .await?;
+pub async fn take(connection: &mut Connection, hash: &str, key: &str, now: Timestamp) -> Result<Option<Invited>, StoreError> {
+    const TAKE: &str = "UPDATE tokens SET used_at = $1 WHERE hash = $2 AND expires > $1 AND (used_at IS NULL OR EXISTS \
+        (SELECT 1 FROM agents WHERE agents.name = tokens.agent AND agents.site = tokens.site AND agents.key_fingerprint = $3)) \
+        RETURNING site, agent";
+    let row = sqlx::query(TAKE).bind(now.0).bind(hash).bind(key).fetch_optional(connection).await?;
     let Some(row) = row else { return Ok(None) };
     let (site, agent): (String, String) = (row.try_get(0)?, row.try_get(1)?);
     let corrupt =

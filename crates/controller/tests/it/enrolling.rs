@@ -33,6 +33,19 @@ async fn of_fifty_who_enroll_with_one_token_at_once_one_wins() {
 }
 
 #[tokio::test]
+async fn an_agent_whose_answer_was_lost_asks_again_with_its_key_and_nobody_else_does() {
+    let world = World::with_docs().await;
+    let token = world.token("istanbul", "istanbul-1").await.unwrap();
+    let (key, other) = (KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
+    let lost = world.enroll(&token, &key).await.unwrap();
+    assert_eq!(world.enroll(&token, &other).await.unwrap_err().code(), Code::PermissionDenied);
+    let again = world.enroll(&token, &key).await.unwrap();
+    assert_eq!((&again.agent, &again.site), (&lost.agent, &lost.site));
+    assert_ne!(again.certificate_pem, lost.certificate_pem);
+    assert_eq!(world.enroll(&token, &other).await.unwrap_err().code(), Code::PermissionDenied);
+}
+
+#[tokio::test]
 async fn a_token_is_bound_to_its_site_and_agent_whatever_the_request_says() {
     let world = World::with_docs().await;
     let joined = world.join("istanbul", "istanbul-1").await;
