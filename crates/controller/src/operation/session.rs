@@ -150,8 +150,12 @@ pub(super) async fn connected(shared: &Arc<Shared>, agent: &Name, hello: &Hello)
     if let Some(why) = &why {
         last_event = catch_up(&mut write, &remembers, why).await?;
     }
-    let memory =
-        Memory { term: remembers.memory.term.max(known.memory.term), sequence: remembers.memory.sequence.max(known.memory.sequence) };
+    // Another store's sequences are no measure for this one's.
+    let ours = remembers.store.is_none_or(|store| store == known.store);
+    let memory = Memory {
+        term: remembers.memory.term.max(known.memory.term),
+        sequence: if ours { remembers.memory.sequence.max(known.memory.sequence) } else { known.memory.sequence },
+    };
     commands::remember(write.connection(), agent, &memory, remembers.store).await?;
     let adopted = adopt_epochs(shared, write.connection(), agent, hello).await?;
     write.commit().await?;

@@ -8,6 +8,7 @@ use muster_controller::operation::asked::{AskedRestore, Place, What};
 use muster_controller::operation::handle::ListFilter;
 use muster_wire::proto::v1::{self, OperationKind, OperationState, StepKind, StepState};
 
+use crate::agent::*;
 use crate::sim::*;
 
 async fn world() -> (tempfile::TempDir, Controller, Agent, Session) {
