@@ -77,10 +77,16 @@ async fn look_at_instance(
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut last_full: Option<Instant> = None;
     let mut told = Told::default();
+    let mut session = agent.outbox.sessions();
     loop {
         tokio::select! {
             _ = tick.tick() => {}
             () = gate.token().cancelled() => return,
+        }
+        if agent.outbox.sessions() != session {
+            session = agent.outbox.sessions();
+            told = Told::default();
+            last_full = None;
         }
         let Some(instance) = agent.assignments.current().instances.get(&name).cloned() else {
             agent.outbox.forget(&name);
@@ -127,12 +133,11 @@ fn too_slow() -> Observation {
     Observation { at: clock::now(), conditions: vec![condition], ..Observation::default() }
 }
 
-/// What was told last, without its time.
+/// What was told last of each depth, without its time, and when.
 #[derive(Default)]
 struct Told {
-    role: Option<ObservationReport>,
-    full: Option<ObservationReport>,
-    at: Option<Instant>,
+    role: Option<(ObservationReport, Instant)>,
+    full: Option<(ObservationReport, Instant)>,
 }
 
 impl Told {
@@ -146,10 +151,9 @@ impl Told {
             Depth::Role => &mut self.role,
             Depth::Full => &mut self.full,
         };
-        let is_news = last.as_ref() != Some(&timeless) || self.at.is_none_or(|at| now.saturating_duration_since(at) >= FULL);
+        let is_news = last.as_ref().is_none_or(|(told, at)| *told != timeless || now.saturating_duration_since(*at) >= FULL);
         if is_news {
-            *last = Some(timeless);
-            self.at = Some(now);
+            *last = Some((timeless, now));
         }
         is_news
     }
@@ -208,6 +212,9 @@ mod tests {
             }
         }
         assert_eq!(sent, [0, 10, 15, 25]);
-        assert!(told.is_news(&report(30, "16"), Depth::Full, start + Duration::from_secs(30)), "a full look is compared with a full one");
+        let at = |second| start + Duration::from_secs(second);
+        assert!(told.is_news(&report(30, "16"), Depth::Full, at(30)), "a full look is compared with a full one");
+        assert!(told.is_news(&report(36, "16"), Depth::Role, at(36)));
+        assert!(told.is_news(&report(40, "16"), Depth::Full, at(40)), "looks at the role do not silence full ones");
     }
 }

@@ -3,6 +3,7 @@
 //! What always holds: its size is bounded by the tasks and instances of the agent, however long nobody takes anything out.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use muster_common::id::CommandId;
@@ -38,6 +39,7 @@ pub enum Item {
 pub struct Outbox {
     inner: Mutex<Inner>,
     filled: Notify,
+    sessions: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -55,12 +57,19 @@ struct Inner {
 impl Outbox {
     /// A session begins: answers to the one before are void, and every outcome that is not acknowledged is told again.
     pub fn begin(&self, unacknowledged: impl IntoIterator<Item = CommandId>) {
+        self.sessions.fetch_add(1, Ordering::Relaxed);
         self.put(|inner| {
             inner.heartbeat = None;
             inner.accepted.clear();
             inner.reports.clear();
             inner.outcomes = unacknowledged.into_iter().collect();
         });
+    }
+
+    /// How many sessions have begun. Whoever tells changes only tells everything anew when it grew: the controller may have forgotten.
+    #[must_use]
+    pub fn sessions(&self) -> u64 {
+        self.sessions.load(Ordering::Relaxed)
     }
 
     /// A heartbeat; a later one replaces it.

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use muster_common::backoff::Backoff;
-use muster_common::fault::{ErrorKind, Fault};
+use muster_common::fault::{Effect, ErrorKind, Fault};
 use muster_common::id::CommandId;
 use muster_engine::capability::Verb;
 use muster_engine::work::{Notes, OpenRepository, Progress, Work};
@@ -68,9 +68,12 @@ impl Attempts {
 /// The verb's fault; while waiting for somebody, the last reason.
 pub async fn perform(agent: &Agent, command: &Command, attempts: &Attempts) -> Result<Done, Fault> {
     let backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(15));
+    let mut last: Option<Fault> = None;
     loop {
         let fault = match attempt(agent, command, attempts).await {
             Ok(done) => return Ok(done),
+            // Stopped while it waited once more: why it waits tells more than that it was stopped.
+            Err(fault) if fault.kind == ErrorKind::Cancelled && fault.effect == Effect::None => return Err(last.unwrap_or(fault)),
             Err(fault) => fault,
         };
         let failed = attempts.failed.fetch_add(1, Ordering::Relaxed) + 1;
@@ -85,6 +88,7 @@ pub async fn perform(agent: &Agent, command: &Command, attempts: &Attempts) -> R
             () = tokio::time::sleep(wait) => {}
             () = attempts.cancel.cancelled() => return Err(fault),
         }
+        last = Some(fault);
     }
 }
 

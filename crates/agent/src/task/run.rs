@@ -182,7 +182,8 @@ enum KeepError {
 
 fn stalled(command: &Command, fault: Fault, still: Duration) -> Fault {
     let message = format!("{} {}: nothing moved for {}", command.job.name(), command.instance, duration::show(still));
-    Fault { kind: ErrorKind::Stalled, effect: fault.effect, message, evidence: vec![fault.message], hint: fault.hint }
+    let hint = if fault.hint.is_empty() { "look at what it waited for, then ask for it anew".to_owned() } else { fault.hint };
+    Fault { kind: ErrorKind::Stalled, effect: fault.effect, message, evidence: vec![fault.message], hint }
 }
 
 fn cancelled(command: &Command, fault: Fault) -> Fault {
