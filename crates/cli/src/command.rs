@@ -21,4 +21,5 @@ pub mod status;
 pub mod token;
 pub mod version;
 pub mod wait;
+pub mod wal_get;
 pub mod watch;

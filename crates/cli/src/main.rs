@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use muster_cli::arguments::{self, Arguments};
+use muster_cli::command::wal_get;
 use muster_cli::console::Console;
 use muster_cli::exit::Exit;
 use muster_service::telemetry::{self, LogFormat, TelemetryOptions};
@@ -13,6 +14,9 @@ use tracing::Instrument;
 const LEVEL: &str = "warn,muster_cli=info,muster=info";
 
 fn main() -> ExitCode {
+    if let Some(code) = wal_get::run_if_asked(std::env::args_os()) {
+        return code;
+    }
     let arguments = Arguments::parse();
     let console = Console { output: arguments.global.output, quiet: arguments.global.quiet };
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {

@@ -6,8 +6,9 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use muster_common::fault::{ErrorKind, Fault};
+use muster_common::fault::{Effect, ErrorKind, Fault};
 use muster_common::id::RepositoryId;
+use muster_repository::error::Error;
 use muster_repository::location::{Credentials, Location, Pin, S3Location};
 use muster_repository::repository::Repository;
 use muster_repository::secret::Secret;
@@ -151,6 +152,12 @@ impl Place {
     }
 }
 
+/// What a repository answered to a call that reads: nothing was changed, whatever went wrong.
+#[must_use]
+pub fn unread(error: &Error) -> Fault {
+    error.fault().effect(Effect::None)
+}
+
 impl Found {
     /// Opens it: the one that is pinned, or whichever is there.
     ///
@@ -159,9 +166,9 @@ impl Found {
     pub async fn open(&self) -> Result<Repository, Fault> {
         let pin = match &self.pin {
             Some(pin) => *pin,
-            None => Repository::look(&self.location).await.map_err(|error| error.fault())?,
+            None => Repository::look(&self.location).await.map_err(|error| unread(&error))?,
         };
-        Repository::open(&self.location, pin).await.map_err(|error| error.fault())
+        Repository::open(&self.location, pin).await.map_err(|error| unread(&error))
     }
 
     /// Opens it and proves at once that the passphrase is its own.
@@ -170,7 +177,7 @@ impl Found {
     /// As [`Found::open`], and where the passphrase is wrong.
     pub async fn open_with(&self, passphrase: &Secret) -> Result<Repository, Fault> {
         let repository = self.open().await?;
-        repository.check_passphrase(passphrase).await.map_err(|error| error.fault())?;
+        repository.check_passphrase(passphrase).await.map_err(|error| unread(&error))?;
         Ok(repository)
     }
 }

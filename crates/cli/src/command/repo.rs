@@ -15,6 +15,7 @@ use muster_repository::repository::{PointListing, Repository};
 
 use crate::arguments::App;
 use crate::exit::Exit;
+use crate::place;
 
 /// The arguments of `muster repo`.
 #[derive(Debug, Args)]
@@ -62,7 +63,7 @@ pub async fn run(app: &App, arguments: Arguments) -> Result<Exit, Fault> {
 
 /// The component that was named, or the only one that has a key there.
 async fn component(repository: &Repository, named: Option<ComponentId>) -> Result<ComponentId, Fault> {
-    let (granted, _) = repository.granted().await.map_err(|error| error.fault())?;
+    let (granted, _) = repository.granted().await.map_err(|error| place::unread(&error))?;
     match (named, granted.as_slice()) {
         (Some(id), known) if known.contains(&id) => Ok(id),
         (None, [only]) => Ok(*only),

@@ -53,7 +53,7 @@ pub async fn run(app: &App, arguments: Arguments) -> Result<Exit, Fault> {
         None => found.open().await?,
         Some(passphrase) => {
             let repository = found.open_with(passphrase).await?;
-            let (granted, _) = repository.granted().await.map_err(|error| error.fault())?;
+            let (granted, _) = repository.granted().await.map_err(|error| place::unread(&error))?;
             for component in granted.into_iter().filter(|id| arguments.component_id.is_none_or(|wanted| wanted == *id)) {
                 // A key object that is damaged is a finding of the check, not its end.
                 match repository.unlock_with_passphrase(component, passphrase).await {
@@ -67,7 +67,7 @@ pub async fn run(app: &App, arguments: Arguments) -> Result<Exit, Fault> {
     let options = CheckOptions { read_data: arguments.read_data, component: arguments.component_id, ..CheckOptions::default() };
     let counters = Arc::new(Counters::default());
     let report = tokio::select! {
-        report = repository.check(&keys, options, &counters) => report.map_err(|error| error.fault())?,
+        report = repository.check(&keys, options, &counters) => report.map_err(|error| place::unread(&error))?,
         never = tell(app.console, &counters) => match never {},
         _ = tokio::signal::ctrl_c() => return Err(Fault::refused(ErrorKind::Cancelled, "the check was interrupted").hint("a check changes nothing; run it again")),
     };

@@ -1,5 +1,7 @@
 //! `muster repo grant`: a component's agents get its data key, wrapped to each by the holder of the passphrase.
 
+use std::io::IsTerminal;
+
 use clap::Args;
 use muster_common::fault::{ErrorKind, Fault};
 use muster_common::id::ComponentId;
@@ -29,13 +31,16 @@ pub struct Arguments {
     /// Without a controller: the component's id, 32 hexadecimal digits.
     #[arg(long, value_name = "ID", requires = "recipients")]
     component_id: Option<ComponentId>,
-    /// Without a controller: an agent and its encryption key, 64 hexadecimal digits, as `muster agents -o json` or the agent's log told it.
+    /// Without a controller: an agent and its encryption key, 64 hexadecimal digits, as `muster agents -o json` told it while there was a controller.
     #[arg(long = "recipient", value_name = "NAME=KEY", value_parser = recipient, requires = "component_id")]
     recipients: Vec<Recipient>,
     #[command(flatten)]
     place: Place,
     #[command(flatten)]
     passphrase: Passphrase,
+    /// On a terminal: do not ask whether the keys are the agents' own.
+    #[arg(short, long)]
+    yes: bool,
 }
 
 /// Whom to wrap what to, and where.
@@ -65,13 +70,24 @@ pub async fn run(app: &App, arguments: Arguments) -> Result<Exit, Fault> {
         },
         (None, None) => return Err(Fault::refused(ErrorKind::InvalidArgument, "which component?").hint("give its name, or --component-id")),
     };
-    app.console.note(&format!("wraps the data key of {} to:\n{}", grant.title, shown(&grant.recipients)));
     if grant.recipients.is_empty() {
         return Err(Fault::refused(ErrorKind::FailedPrecondition, format!("grant {}: no agent's key is known yet", grant.title))
             .evidence(format!("not connected so far: {}", grant.missing.join(", ")))
             .hint("start the agents; `muster agents` shows when they are connected; then grant again"));
     }
-    let repository = grant.found.open_with(&passphrase).await?;
+    let question = format!(
+        "The data key of {} will be wrapped to these agents, which can then read its recovery points:\n{}",
+        grant.title,
+        shown(&grant.recipients)
+    );
+    if std::io::stdin().is_terminal() {
+        let typed = arguments.component.as_deref().unwrap_or("yes");
+        app.console.consent(&question, typed, arguments.yes).await?;
+    } else {
+        // The passphrase is consent enough for a script: whoever has it reads everything anyway.
+        app.console.note(&question);
+    }
+    let repository = grant.found.open().await?;
     let key = repository.grant(grant.component, &grant.recipients, &passphrase).await.map_err(|error| error.fault())?;
     if app.console.output == Output::Text {
         app.console.data(&format!("{} is granted: key {key}, opened once by the passphrase as proof\n", grant.title))?;
@@ -145,7 +161,7 @@ fn recipient(text: &str) -> Result<Recipient, String> {
 fn shown(recipients: &[Recipient]) -> String {
     let grouped = |key: &[u8; 32]| key.chunks(4).map(hex::encode).collect::<Vec<_>>().join(" ");
     let rows: Vec<_> = recipients.iter().map(|recipient| vec![recipient.name.clone(), grouped(&recipient.x25519_public)]).collect();
-    table::table(&["AGENT", "ENCRYPTION KEY (compare with encryption.pub beside the agent's log)"], &rows, "  ")
+    table::table(&["AGENT", "ENCRYPTION KEY"], &rows, "  ")
 }
 
 #[cfg(test)]

@@ -21,13 +21,13 @@ use crate::place::{self, Place};
     after_help = "Examples:\n  muster repo init --folder /srv/muster --passphrase-file passphrase > primary.yaml && muster apply -f primary.yaml\n  muster repo init --bucket muster --endpoint https://s3.local:9000 --path-style --passphrase-file passphrase > primary.yaml"
 )]
 pub struct Arguments {
+    /// What the document calls it.
+    #[arg(default_value = "primary", value_name = "NAME")]
+    name: Name,
     #[command(flatten)]
     place: Place,
     #[command(flatten)]
     passphrase: Passphrase,
-    /// What the document calls it.
-    #[arg(long, default_value = "primary", value_name = "NAME")]
-    name: Name,
 }
 
 /// Makes it, tries out what the store can do, prints the document.

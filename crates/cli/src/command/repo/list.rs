@@ -55,7 +55,7 @@ pub async fn run(app: &App, arguments: Arguments) -> Result<Exit, Fault> {
         Some(passphrase) => found.open_with(passphrase).await?,
         None => found.open().await?,
     };
-    let mut listings = repository.list_points(arguments.component_id).await.map_err(|error| error.fault())?;
+    let mut listings = repository.list_points(arguments.component_id).await.map_err(|error| place::unread(&error))?;
     listings.reverse();
     let rows = match passphrase {
         Some(passphrase) => opened(&repository, listings, &passphrase).await?,
@@ -79,7 +79,7 @@ async fn opened(repository: &Repository, listings: Vec<PointListing>, passphrase
     for listing in listings {
         let component = listing.component;
         if keys.as_ref().is_none_or(|keys| keys.component() != component) {
-            keys = Some(repository.unlock_with_passphrase(component, passphrase).await.map_err(|error| error.fault())?);
+            keys = Some(repository.unlock_with_passphrase(component, passphrase).await.map_err(|error| place::unread(&error))?);
         }
         let mut row = unopened(listing);
         if let (Some(keys), None) = (&keys, &row.problem) {

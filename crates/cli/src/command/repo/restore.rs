@@ -86,10 +86,10 @@ pub async fn run(app: &App, arguments: Arguments) -> Result<Exit, Fault> {
     let passphrase = place::passphrase(&arguments.passphrase.passphrase_file)?;
     let repository = arguments.place.required()?.open_with(&passphrase).await?;
     let component = component(&repository, arguments.component_id).await?;
-    let keys = repository.unlock_with_passphrase(component, &passphrase).await.map_err(|error| error.fault())?;
-    let points = repository.list_points(Some(component)).await.map_err(|error| error.fault())?;
+    let keys = repository.unlock_with_passphrase(component, &passphrase).await.map_err(|error| place::unread(&error))?;
+    let points = repository.list_points(Some(component)).await.map_err(|error| place::unread(&error))?;
     let point = chosen(&points, arguments.point.as_deref())?.point;
-    let summary = repository.point_summary(&keys, component, point).await.map_err(|error| error.fault())?;
+    let summary = repository.point_summary(&keys, component, point).await.map_err(|error| place::unread(&error))?;
     app.console.note(&about(&summary));
     let into = std::path::absolute(&arguments.into).map_err(|error| {
         Fault::refused(ErrorKind::InvalidArgument, format!("{}: {error}", arguments.into.display())).hint("give a path")
