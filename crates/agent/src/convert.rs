@@ -75,7 +75,7 @@ fn job_from_proto(work: &command::Work, component: ComponentId) -> Result<Job, F
         }
         command::Work::Restore(work) => Job::Restore { request: restore_from_proto(work, component)?, next_epoch: Epoch(work.next_epoch) },
         command::Work::Check(work) => {
-            if work.read_data_part > work.read_data_of {
+            if work.read_data_of > 0 && work.read_data_part >= work.read_data_of {
                 return Err(Fault::refused(
                     ErrorKind::InvalidArgument,
                     format!("command.check: part {} of {} is none", work.read_data_part, work.read_data_of),

@@ -62,7 +62,7 @@ impl Repositories {
         let Some(name) = &instance.assigned.repository else { return Ok(None) };
         let place = in_force.repository_of(instance).ok_or_else(|| Closed {
             fault: Fault::refused(ErrorKind::FailedPrecondition, format!("open repository {name}: it is not understood"))
-                .hint("look at the problems that `muster describe agent` shows, correct the Repository and `muster apply` it"),
+                .hint("look at the problems that `muster agents` shows, correct the Repository and `muster apply` it"),
             key_is_missing: false,
         })?;
         self.open(name, place, instance.assigned.component, &instance.name.component).await.map(Some)

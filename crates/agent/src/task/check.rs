@@ -33,7 +33,8 @@ pub async fn check(work: &Work, part: u32, of: u32) -> Result<CheckOutcome, Faul
     };
     work.tell(|progress| progress.phase = "checking".to_owned());
     let component = open.keys.component();
-    let read_data = (of > 0).then_some((part, of));
+    // The wire counts parts from 0, the repository from 1.
+    let read_data = (of > 0).then_some((part + 1, of));
     let options = CheckOptions { read_data, component: Some(component), cancel: work.cancel.clone() };
     let counters = Arc::new(Counters::default());
     let keys = [open.keys.clone()];

@@ -87,7 +87,8 @@ pub async fn run(app: &App, arguments: Arguments) -> Result<Exit, Fault> {
         let lost = render::loss::in_place(&component, &instance, &point, arguments.keep_old, clock::now());
         if std::io::stdin().is_terminal() && !arguments.yes {
             // Who can be asked sees the plan first, and every refusal before the question.
-            let plan = RestoreRequest { dry_run: true, request_id: request_id(None), ..request.clone() };
+            let consent = arguments.component.clone();
+            let plan = RestoreRequest { dry_run: true, consent, request_id: request_id(None), ..request.clone() };
             if let Some(refused) = planned(app, &controller, plan).await? {
                 return Ok(refused);
             }
@@ -113,7 +114,8 @@ fn request(arguments: &Arguments, instance: &str) -> RestoreRequest {
         instance: instance.to_owned(),
         point: arguments.point.clone().unwrap_or_default(),
         dry_run: arguments.dry_run,
-        consent: String::new(),
+        // A dry run replaces nothing: with consent it tells what would stand in the way besides.
+        consent: if arguments.dry_run { arguments.component.clone() } else { String::new() },
         tablespaces: arguments.tablespaces.iter().cloned().collect::<HashMap<_, _>>(),
         keep_old: arguments.keep_old.map(convert::duration_to_proto),
         no_start: arguments.no_start,

@@ -1,5 +1,6 @@
 //! Operations: in a list, whole, and what came of them.
 
+use muster_common::duration::show;
 use muster_common::time::Timestamp;
 use muster_wire::convert::fault_from_proto;
 use muster_wire::proto::v1::{
@@ -73,7 +74,10 @@ pub fn title(operation: &Operation) -> String {
 /// How long it ran, or has been running.
 fn took(operation: &Operation, now: Timestamp) -> String {
     match read_instant(operation.created_at.as_ref()) {
-        Some(created) => rounded(read_instant(operation.finished_at.as_ref()).unwrap_or(now).since(created)),
+        Some(created) => match read_instant(operation.finished_at.as_ref()) {
+            Some(finished) => show(finished.since(created)),
+            None => rounded(now.since(created)),
+        },
         None => NOTHING.to_owned(),
     }
 }

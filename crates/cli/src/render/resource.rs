@@ -88,7 +88,9 @@ pub fn conditions(conditions: &[Condition], indent: &str, all: bool) -> String {
             (false, true) => "BLOCKS",
             (false, false) => "!",
         };
-        text.push_str(&format!("{indent}{mark} {}: {}\n", condition.name, condition.message));
+        let message = condition.message.trim_end_matches([':', ' ']);
+        let colon = if message.is_empty() { "" } else { ": " };
+        text.push_str(&format!("{indent}{mark} {}{colon}{message}\n", condition.name));
         if !condition.ok && !condition.hint.is_empty() {
             for line in condition.hint.lines() {
                 text.push_str(&format!("{indent}  HINT: {line}\n"));

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use muster_common::duration::show;
 use muster_common::time::Timestamp;
 use muster_wire::proto::v1::{
     AgentStatus, ComponentStatus, ControllerStatus, InstanceRole, InstanceStatus, Operation, Priority, StatusPage, WhoAmIResponse,
@@ -110,7 +111,7 @@ fn rto(component: &ComponentStatus) -> String {
     let objective = component.objectives.as_ref().and_then(|objectives| read_duration(objectives.rto.as_ref()));
     match read_duration(component.measured_rto.as_ref()) {
         None => format!("not measured: no restore was made yet{}", of_objective(objective, Some(Duration::ZERO))),
-        Some(measured) => format!("{} at the last complete restore{}", rounded(measured), of_objective(objective, Some(measured))),
+        Some(measured) => format!("{} at the last complete restore{}", show(measured), of_objective(objective, Some(measured))),
     }
 }
 

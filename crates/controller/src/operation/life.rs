@@ -182,7 +182,7 @@ pub fn cancel(state: &State, by: &str, reason: &str) -> Result<Vec<Event>, Fault
             ErrorKind::FailedPrecondition,
             format!("cancel operation {}: it has ended: {}", state.id, state.phase.name()),
         )
-        .hint(format!("see what it did: muster get operation {}", state.id))),
+        .hint(format!("see what it did: `muster watch {}`", state.id))),
     }
 }
 

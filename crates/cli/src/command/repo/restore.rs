@@ -281,7 +281,9 @@ fn text(summary: &PointSummary, outcome: &RestoreOutcome, port: u16, dry_run: bo
     let done = if dry_run { "would restore" } else { "restored" };
     let mut text = format!("{done} point {} to {}\n", short(summary.point), outcome.directory.display());
     let mut rows = vec![("writes", format!("{} in {}", bytes(outcome.plan.bytes), counted(outcome.plan.files, "file")))];
-    rows.push(("free there", bytes(outcome.plan.free_bytes)));
+    if dry_run {
+        rows.push(("free there", bytes(outcome.plan.free_bytes)));
+    }
     if let Some(Position::Postgres(position)) = &outcome.position {
         rows.push(("runs", format!("on port {port}, at {position}")));
         rows.push(("try", format!("psql -h 127.0.0.1 -p {port}")));
