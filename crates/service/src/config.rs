@@ -2,7 +2,7 @@
 //!
 //! A variable names a field by its path: with the prefix `MUSTER_AGENT__`, `MUSTER_AGENT__STATE_DIRECTORY=/srv` is the field
 //! `state_directory` and `MUSTER_AGENT__LIMITS__TASKS=2` is `limits: {tasks: 2}`; a value is read as YAML. Keys are
-//! snake_case. Types should `deny_unknown_fields`, so that a wrong key is told with file, line, column and what was expected.
+//! snake_case, or what the file spells otherwise (`stateDirectory`). Types should `deny_unknown_fields`, so that a wrong key is told with file, line, column and what was expected.
 //!
 //! The text of the file is never shown in an error: it may hold a secret.
 
@@ -119,6 +119,12 @@ fn plain(text: &str) -> String {
     line.replace(", set DuplicateKeyPolicy in Options if acceptable", "")
 }
 
+/// Whether `STATE_DIRECTORY` names the field `state_directory` or `stateDirectory` of the file.
+fn is_same(key: &str, segment: &str) -> bool {
+    let letters = |text: &str| text.replace('_', "").to_ascii_lowercase();
+    letters(key) == letters(segment)
+}
+
 fn set(whole: &mut Value, field_path: &str, text: &str) -> Result<(), String> {
     let value: Value = serde_saphyr::from_str(text).unwrap_or_else(|_| Value::String(text.to_owned()));
     let mut at = whole;
@@ -129,7 +135,8 @@ fn set(whole: &mut Value, field_path: &str, text: &str) -> Result<(), String> {
         let Value::Object(fields) = at else {
             return Err(format!("{field_path} goes through a field that is no mapping"));
         };
-        at = fields.entry(segment.to_ascii_lowercase()).or_insert(Value::Null);
+        let key = fields.keys().find(|key| is_same(key, segment)).cloned().unwrap_or_else(|| segment.to_ascii_lowercase());
+        at = fields.entry(key).or_insert(Value::Null);
     }
     *at = value;
     Ok(())
@@ -212,6 +219,19 @@ mod tests {
         let variables = env(&[("M__DATA_DIRECTORY", "/var/x"), ("M__LIMITS__TASKS", "7"), ("M__LIMITS__STALL_AFTER", "30m")]);
         let config: Config = load_with(Some(&path), "M__", variables).unwrap();
         assert_eq!(config, Config { data_directory: "/var/x".into(), limits: Limits { tasks: 7, stall_after: "30m".into() } });
+    }
+
+    #[test]
+    fn a_variable_replaces_the_field_that_the_file_spells_otherwise() {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase", deny_unknown_fields)]
+        struct Spelt {
+            #[serde(alias = "state_directory")]
+            state_directory: PathBuf,
+        }
+        let (_folder, path) = file("stateDirectory: /srv\n");
+        let read: Spelt = load_with(Some(&path), "M__", env(&[("M__STATE_DIRECTORY", "/var")])).unwrap();
+        assert_eq!(read.state_directory, Path::new("/var"));
     }
 
     #[test]
