@@ -86,7 +86,7 @@ pub async fn restore(name: &str, folder: &Path, work: &Work, request: &RestoreRe
     let target = place.clone();
     let present =
         blocking(move || present(&target)).await?.map_err(|error| cannot(name, "look at", &place, &error).effect(Effect::None))?;
-    let plan = plan(&place, &point, &present, request, work);
+    let plan = plan(&place, &point, &present, request);
     let refusal = refusal(name, &place, &plan, &present, request);
     if request.dry_run {
         let mut plan = plan;
@@ -154,7 +154,7 @@ fn present(place: &Path) -> io::Result<Present> {
     Ok(Present { entries, bytes, free: space.f_bavail.saturating_mul(space.f_frsize) })
 }
 
-fn plan(place: &Path, point: &Point, present: &Present, request: &RestoreRequest, work: &Work) -> RestorePlan {
+fn plan(place: &Path, point: &Point, present: &Present, request: &RestoreRequest) -> RestorePlan {
     let bytes = point.summary.bytes;
     let mut plan = RestorePlan {
         bytes,
@@ -165,15 +165,9 @@ fn plan(place: &Path, point: &Point, present: &Present, request: &RestoreRequest
         notes: vec![format!("the time is a guess of {} a second", Size(GUESS))],
     };
     if present.entries > 0 {
-        let kept = swap::kept(place, work.command);
         let until = muster_common::duration::show(Duration::from_secs(request.keep_old_seconds));
-        plan.replaces.push(format!(
-            "{} ({} in {} entries) is moved to {} and kept for {until}",
-            place.display(),
-            Size(present.bytes),
-            present.entries,
-            kept.display()
-        ));
+        let (there, size, entries) = (place.display(), Size(present.bytes), present.entries);
+        plan.replaces.push(format!("{there} ({size} in {entries} entries) is moved aside, to {there}.muster-kept-…, and kept for {until}"));
     }
     plan
 }

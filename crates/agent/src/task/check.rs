@@ -20,7 +20,7 @@ const MAX_PROBLEMS: usize = 1_000;
 /// How many points a problem names.
 const MAX_POINTS: usize = 5;
 
-/// Checks the structure, and of the data part `part` of `of` (0 of 0: none of it).
+/// Checks the structure, and of the data part `part` of `of`, counted from 0 (0 of 0: none of it; 0 of 1: all).
 ///
 /// # Errors
 /// Where the repository cannot be read at all. What is damaged is in the outcome.
@@ -34,7 +34,7 @@ pub async fn check(work: &Work, part: u32, of: u32) -> Result<CheckOutcome, Faul
     work.tell(|progress| progress.phase = "checking".to_owned());
     let component = open.keys.component();
     // The wire counts parts from 0, the repository from 1.
-    let read_data = (of > 0).then_some((part + 1, of));
+    let read_data = (of > 0).then_some((part.saturating_add(1), of));
     let options = CheckOptions { read_data, component: Some(component), cancel: work.cancel.clone() };
     let counters = Arc::new(Counters::default());
     let keys = [open.keys.clone()];

@@ -54,7 +54,7 @@ pub enum Job {
     },
     /// Check the component's part of its repository.
     Check {
-        /// Which part of the data is read; 0 of 0: structure only.
+        /// Which part of the data is read, counted from 0; 0 of 0: structure only.
         part: u32,
         /// Of how many.
         of: u32,

@@ -7,11 +7,14 @@ use std::time::Duration;
 use muster_identity::fingerprint::Fingerprint;
 use muster_wire::proto::agent::v1::session_request::Message as FromAgent;
 use muster_wire::proto::agent::v1::session_response::Message as ToAgent;
-use muster_wire::proto::agent::v1::{AskTask, CancelTask, Command, Goodbye, OutcomeAcknowledged, TaskOutcome, TaskState, task_outcome};
+use muster_wire::proto::agent::v1::{
+    AskTask, CancelTask, CheckWork, Command, DiscardWork, Goodbye, OutcomeAcknowledged, TaskOutcome, TaskState, command, task_outcome,
+};
 use muster_wire::proto::v1::{Effect, ErrorKind};
 
 use crate::controller::Talk;
-use crate::world::{World, backup, command, id, restore_in_place};
+use crate::world;
+use crate::world::{World, backup, id, restore_in_place};
 
 fn fault(outcome: &TaskOutcome) -> &muster_wire::proto::v1::Fault {
     match outcome.outcome.as_ref().unwrap() {
@@ -148,15 +151,15 @@ async fn nothing_of_an_older_term_is_obeyed() {
     let mut talk = talk;
     talk.say(world.assignment(1, 7, 1)).await;
     talk.hear("the assignment in force", |message| matches!(message, FromAgent::Applied(_)).then_some(())).await;
-    let older = command(1, 6, 1, backup(1).work.unwrap());
+    let older = world::command(1, 6, 1, backup(1).work.unwrap());
     talk.command(&older).await;
     let refused = talk.outcome(1).await;
     assert_eq!(fault(&refused).kind(), ErrorKind::Conflict);
     assert!(fault(&refused).message.contains("term 6 is lower than 7"), "{refused:?}");
     // The same id with the right term: what was refused stays refused, however it is sent again.
-    talk.command(&command(1, 7, 1, backup(1).work.unwrap())).await;
+    talk.command(&world::command(1, 7, 1, backup(1).work.unwrap())).await;
     assert_eq!(talk.outcome(1).await, refused);
-    talk.command(&command(2, 7, 1, backup(2).work.unwrap())).await;
+    talk.command(&world::command(2, 7, 1, backup(2).work.unwrap())).await;
     let outcome = talk.outcome(2).await;
     talk.say(ToAgent::Acknowledged(OutcomeAcknowledged { command_id: id(2).to_string(), term: 6 })).await;
     drop(talk);
@@ -181,14 +184,7 @@ async fn commands_that_are_too_old_foreign_or_malformed_are_refused_with_no_effe
     let old = Command { issued_at: Some(prost_types::Timestamp { seconds: 1_600_000_000, nanos: 0 }), ..backup(1) };
     let foreign = Command { instance: "ankara".into(), ..backup(2) };
     let malformed = Command { work: None, ..backup(3) };
-    let elsewhere = command(
-        4,
-        1,
-        1,
-        muster_wire::proto::agent::v1::command::Work::Discard(muster_wire::proto::agent::v1::DiscardWork {
-            path: world.path("repository").display().to_string(),
-        }),
-    );
+    let elsewhere = world::command(4, 1, 1, command::Work::Discard(DiscardWork { path: world.path("repository").display().to_string() }));
     for (n, command, kind) in [
         (1, old, ErrorKind::Conflict),
         (2, foreign, ErrorKind::FailedPrecondition),
@@ -285,6 +281,44 @@ async fn a_missing_data_key_is_a_condition_with_what_to_type_and_goes_within_sec
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_check_reads_the_part_that_was_asked_for_and_names_what_is_damaged() {
+    let mut world = World::new().await;
+    let _agent = world.agent("");
+    let mut talk = world.ready().await;
+    talk.command(&backup(1)).await;
+    succeeded(&talk.outcome(1).await);
+    let check = |part, of| command::Work::Check(CheckWork { read_data_part: part, read_data_of: of });
+    let found = |outcome: TaskOutcome| match outcome.outcome {
+        Some(task_outcome::Outcome::Check(found)) => found,
+        other => panic!("no check: {other:?}"),
+    };
+    talk.command(&world::command(2, 1, 1, check(0, 1))).await;
+    let whole = found(talk.outcome(2).await);
+    assert_eq!((whole.points, whole.packs, whole.problem_count), (1, 1, 0), "{whole:?}");
+    assert!(whole.store_notes.iter().any(|note| note.contains("frames were read")), "{whole:?}");
+    talk.command(&world::command(3, 1, 1, check(1, 1))).await;
+    assert_eq!(fault(&talk.outcome(3).await).kind(), ErrorKind::InvalidArgument);
+    for pack in packs(&world.path("repository/packs")) {
+        let mut bytes = fs::read(&pack).unwrap();
+        bytes[20] ^= 1;
+        fs::remove_file(&pack).unwrap();
+        fs::write(&pack, bytes).unwrap();
+    }
+    talk.command(&world::command(4, 1, 1, check(0, 1))).await;
+    let damaged = found(talk.outcome(4).await);
+    assert!(damaged.problem_count > 0 && damaged.problems[0].contains("packs/"), "{damaged:?}");
+}
+
+fn packs(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
+    let mut all = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() { all.extend(packs(&path)) } else { all.push(path) }
+    }
+    all
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_silent_controller_is_given_up_and_a_goodbye_is_kept_to() {
     let mut world = World::new().await;
     let _agent = world.agent("");
@@ -374,6 +408,6 @@ async fn while_the_controller_is_away_work_goes_on_and_the_assignment_stays_in_f
     succeeded(&talk.outcome(1).await);
     // An older assignment is left; a command finds its instance by the stored one.
     talk.say(world.assignment(0, 1, 1)).await;
-    talk.command(&command(2, 2, 1, backup(2).work.unwrap())).await;
+    talk.command(&world::command(2, 2, 1, backup(2).work.unwrap())).await;
     succeeded(&talk.outcome(2).await);
 }
