@@ -12,8 +12,10 @@ use muster_wire::proto::agent::v1::Hello;
 
 use crate::store::commands::Memory;
 
-/// No honest agent has seen higher numbers: a forged Hello must not use them up.
-const HIGHEST: u64 = 1 << 60;
+/// No honest agent has seen so much more than a store that was restored: a forged Hello must not use numbers up. A term is a start.
+const MOST_TERMS_AHEAD: u64 = 1_000_000;
+/// See [`MOST_TERMS_AHEAD`].
+const MOST_SEQUENCES_AHEAD: u64 = 1 << 32;
 
 /// What an agent's Hello says of the controllers that it has served.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,12 +26,13 @@ pub struct Remembers {
     pub store: Option<StoreId>,
 }
 
-/// Reads it.
+/// Reads it. `term` and `sequence` are the highest that this store gave out.
 ///
 /// # Errors
-/// Where a number is beyond any that a controller gives out.
-pub fn read(hello: &Hello) -> Result<Remembers, Fault> {
-    if hello.highest_term > HIGHEST || hello.highest_sequence > HIGHEST {
+/// Where a number is beyond any that a controller can have given out.
+pub fn read(hello: &Hello, term: Term, sequence: u64) -> Result<Remembers, Fault> {
+    let ahead = |theirs: u64, ours: u64, most: u64| theirs.saturating_sub(ours) > most;
+    if ahead(hello.highest_term, term.0, MOST_TERMS_AHEAD) || ahead(hello.highest_sequence, sequence, MOST_SEQUENCES_AHEAD) {
         return Err(Fault::refused(ErrorKind::InvalidArgument, "the agent's hello names terms or sequences that no controller gave out")
             .evidence(format!("term {}, sequence {}", hello.highest_term, hello.highest_sequence))
             .hint("reinstall the agent with an empty state directory and a new token"));
@@ -102,11 +105,11 @@ mod tests {
     fn numbers_that_no_controller_gave_out_are_refused() {
         for hello in [
             Hello { highest_term: u64::MAX, ..Hello::default() },
-            Hello { highest_sequence: HIGHEST + 1, ..Hello::default() },
+            Hello { highest_sequence: MOST_SEQUENCES_AHEAD + 8, ..Hello::default() },
             Hello { store_id: "x".into(), ..Hello::default() },
         ] {
-            assert_eq!(read(&hello).unwrap_err().kind, ErrorKind::InvalidArgument);
+            assert_eq!(read(&hello, Term(5), 7).unwrap_err().kind, ErrorKind::InvalidArgument);
         }
-        assert_eq!(read(&Hello::default()).unwrap().memory, Memory::default());
+        assert_eq!(read(&Hello::default(), Term(5), 7).unwrap().memory, Memory::default());
     }
 }

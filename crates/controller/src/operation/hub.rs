@@ -53,12 +53,17 @@ impl Hub {
         self.shards.send_modify(|changes| *changes = changes.wrapping_add(1));
     }
 
-    /// Newer progress of an operation; tells whether it differs from the one before in more than its time.
+    /// An operation is driven from now on.
+    pub fn enter(&self, operation: OperationId) {
+        self.lock().insert(operation, Live::default());
+    }
+
+    /// Newer progress of an operation that is driven; tells whether it differs from the one before in more than its time.
     pub fn progress(&self, operation: OperationId, progress: Progress) -> bool {
         let mut live = self.lock();
         // Under the lock, so that no watcher sees the number before what it counts.
         let generation = self.generation.borrow().wrapping_add(1);
-        let entry = live.entry(operation).or_default();
+        let Some(entry) = live.get_mut(&operation) else { return false };
         let timeless = |progress: &Progress| Progress { at: None, ..progress.clone() };
         let moved = entry.progress.as_ref().is_none_or(|last| timeless(last) != timeless(&progress));
         entry.progress = Some(progress);
@@ -67,11 +72,11 @@ impl Hub {
         moved
     }
 
-    /// What an operation waits for now. Empty: nothing.
+    /// What an operation that is driven waits for now. Empty: nothing.
     pub fn waits(&self, operation: OperationId, reason: &str) {
-        let mut live = self.lock();
-        let entry = live.entry(operation).or_default();
-        if entry.waiting_for != reason {
+        if let Some(entry) = self.lock().get_mut(&operation)
+            && entry.waiting_for != reason
+        {
             reason.clone_into(&mut entry.waiting_for);
         }
     }

@@ -25,6 +25,9 @@ use crate::operation::shared::{Driver, Shared};
 use crate::store::commands::Memory;
 use crate::store::{Connection, Write, commands, meta, operations, tokens};
 
+/// No honest agent has seen so many epochs more than a store that was restored: a forged Hello must not use them up.
+const MOST_EPOCHS_AHEAD: u64 = 1_000;
+
 /// A task is in the agent's inbox, or the agent was asked and tells.
 pub(super) async fn taken_on(shared: &Shared, agent: &Name, command: &str) -> Result<(), Fault> {
     tell(shared, agent, id_from_proto(command, "command_id")?, News::TakenOn, None).await?;
@@ -134,10 +137,10 @@ async fn without_driver(shared: &Shared, agent: &Name, command: CommandId, parse
 
 /// A session began. The term may be higher when this returns.
 pub(super) async fn connected(shared: &Arc<Shared>, agent: &Name, hello: &Hello) -> Result<(), Fault> {
-    let remembers = behind::read(hello)?;
     // Nothing that was decided before is sent while this is judged.
     let mut suspensions = shared.suspensions.write().await;
     let mut write = shared.write().await?;
+    let remembers = behind::read(hello, shared.store.term(), meta::sequence(write.connection()).await?)?;
     let first_meeting = !shared.has_met(agent);
     let known = Known {
         store: shared.store.store_id(),
@@ -235,16 +238,19 @@ async fn adopt_epochs(shared: &Shared, connection: &mut Connection, agent: &Name
             component: name_from_proto(&epoch.component, "hello.epochs.component")?,
             instance: name_from_proto(&epoch.instance, "hello.epochs.instance")?,
         };
-        if epoch.epoch > 1 << 60 {
-            return Err(
-                Fault::refused(ErrorKind::InvalidArgument, format!("{instance} in epoch {}", epoch.epoch)).hint("reinstall the agent")
-            );
-        }
         let fleet: Result<Fleet, Fault> = accept::fleet(shared, connection, &instance.component).await;
         // Of a component that is no longer declared nobody needs an epoch.
         let Ok(fleet) = fleet else { continue };
         if !fleet.instances.iter().any(|declared| declared.name == instance.instance && declared.agent == *agent) {
             continue;
+        }
+        let known = fleet.shard.record.as_ref().map_or(fleet.shard.floor, |record| record.reign.epoch);
+        if epoch.epoch.saturating_sub(known.0) > MOST_EPOCHS_AHEAD {
+            let fault =
+                Fault::refused(ErrorKind::InvalidArgument, format!("agent {agent} says that {instance} is in epoch {}", epoch.epoch));
+            return Err(fault
+                .evidence(format!("this store knows epoch {known}"))
+                .hint("reinstall the agent with an empty state directory"));
         }
         let reign = optional_id_from_proto(&epoch.reign_id, "hello.epochs.reign_id")?;
         if failover::shards::adopt(connection, &instance, Epoch(epoch.epoch), reign).await? {

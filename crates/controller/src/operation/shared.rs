@@ -112,6 +112,7 @@ impl Shared {
     }
 
     pub(super) fn enter(&self, driver: Driver, command: CommandId) {
+        self.hub.enter(driver.operation);
         let mut driven = lock(&self.driven);
         driven.commands.insert(command, driver.operation);
         driven.operations.insert(driver.operation, driver);

@@ -110,11 +110,12 @@ impl Watcher {
         let mut read = self.store.read().await?;
         let page = events::list(&mut read, self.of, self.after, PAGE).await?;
         drop(read);
+        let whole = page.len() < PAGE as usize;
         for event in page {
             self.after = EventNumber(event.number);
-            if self.of.is_some() && event.operation.as_ref().is_some_and(|operation| has_ended(operation.state())) {
-                self.over = true;
-            }
+            // An outcome that came late stands behind the end: as long as a page is full there may be more.
+            let ended = event.operation.as_ref().is_some_and(|operation| has_ended(operation.state()));
+            self.over = self.of.is_some() && ended && whole;
             self.ready.push_back(WatchUpdate::Event(Box::new(event)));
         }
         Ok(())

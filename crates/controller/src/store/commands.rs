@@ -70,6 +70,9 @@ pub async fn end(connection: &mut Connection, id: CommandId, outcome: &TaskOutco
     Ok(())
 }
 
+/// Strays that are kept; the oldest are dropped beyond it.
+pub const MOST_STRAYS: i64 = 10_000;
+
 /// Keeps the outcome of a command that this store never issued.
 ///
 /// # Errors
@@ -80,6 +83,10 @@ pub async fn keep_stray(connection: &mut Connection, agent: &Name, outcome: &Tas
         .bind(agent.as_str())
         .bind(at.0)
         .bind(outcome.encode_to_vec())
+        .execute(&mut *connection)
+        .await?;
+    sqlx::query("DELETE FROM strays WHERE command IN (SELECT command FROM strays ORDER BY at DESC, command LIMIT -1 OFFSET $1)")
+        .bind(MOST_STRAYS)
         .execute(connection)
         .await?;
     Ok(())

@@ -32,8 +32,9 @@ use std::time::Duration;
 
 use muster_common::counter::Term;
 use muster_common::id::StoreId;
+use sqlx::pool::PoolConnection;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{Sqlite, SqlitePool, Transaction};
+use sqlx::{Sqlite, SqlitePool};
 
 use crate::store::error::StoreError;
 
@@ -78,13 +79,17 @@ impl Store {
             .synchronous(SqliteSynchronous::Full)
             .foreign_keys(true)
             .busy_timeout(PATIENCE);
-        let pool = |most| SqlitePoolOptions::new().max_connections(most).acquire_timeout(PATIENCE);
+        let pool = |most| {
+            let options = SqlitePoolOptions::new().max_connections(most).acquire_timeout(PATIENCE);
+            options.after_release(|connection, _| Box::pin(roll_back(connection)))
+        };
         let failed = |source| StoreError::Open { path: path.clone(), source };
         let writer = pool(1).connect_with(options.clone()).await.map_err(failed)?;
-        let mut transaction = writer.begin_with("BEGIN IMMEDIATE").await.map_err(failed)?;
-        schema::migrate(&mut transaction).await?;
-        let begun = meta::begin_term(&mut transaction, &machine::id()?, &path.display().to_string()).await?;
-        transaction.commit().await.map_err(failed)?;
+        let mut connection = begin(&writer, "BEGIN IMMEDIATE").await.map_err(failed)?;
+        schema::migrate(&mut connection).await?;
+        let begun = meta::begin_term(&mut connection, &machine::id()?, &path.display().to_string()).await?;
+        sqlx::query("COMMIT").execute(&mut *connection).await.map_err(failed)?;
+        drop(connection);
         let readers = pool(READERS).connect_lazy_with(options.read_only(true).create_if_missing(false));
         Ok(Self {
             shared: Arc::new(Shared {
@@ -127,8 +132,8 @@ impl Store {
     ///
     /// # Errors
     /// Where the file cannot be read, or no connection came free in 10 s.
-    pub async fn read(&self) -> Result<Transaction<'static, Sqlite>, StoreError> {
-        Ok(self.shared.readers.begin().await?)
+    pub async fn read(&self) -> Result<PoolConnection<Sqlite>, StoreError> {
+        Ok(begin(&self.shared.readers, "BEGIN").await?)
     }
 
     /// Begins a transaction that writes. Dropped without [`Write::commit`] it changes nothing.
@@ -136,13 +141,13 @@ impl Store {
     /// # Errors
     /// [`StoreError::Superseded`] where the store's term is no longer ours, and where the file cannot be written.
     pub async fn write(&self) -> Result<Write, StoreError> {
-        let mut transaction = self.shared.writer.begin_with("BEGIN IMMEDIATE").await?;
-        let stored = meta::term(&mut transaction).await?;
+        let mut connection = begin(&self.shared.writer, "BEGIN IMMEDIATE").await?;
+        let stored = meta::term(&mut connection).await?;
         let ours = self.term();
         if stored != ours {
             return Err(StoreError::Superseded { ours, stored });
         }
-        Ok(Write { transaction, store: self.clone(), raised: None })
+        Ok(Write { connection, store: self.clone(), raised: None })
     }
 
     /// Waits for what runs and closes the file.
@@ -155,7 +160,7 @@ impl Store {
 /// A transaction that writes.
 #[derive(Debug)]
 pub struct Write {
-    transaction: Transaction<'static, Sqlite>,
+    connection: PoolConnection<Sqlite>,
     store: Store,
     raised: Option<Term>,
 }
@@ -163,7 +168,7 @@ pub struct Write {
 impl Write {
     /// What query functions take.
     pub fn connection(&mut self) -> &mut Connection {
-        &mut self.transaction
+        &mut self.connection
     }
 
     /// Takes a term above `seen`, which an agent remembers of another controller's rule. In force when the transaction commits.
@@ -172,7 +177,7 @@ impl Write {
     /// Where terms are used up or the file cannot be written.
     pub async fn raise_term(&mut self, seen: Term) -> Result<Term, StoreError> {
         let term = self.raised.unwrap_or(self.store.term()).max(seen).next().ok_or(StoreError::TermsUsedUp)?;
-        meta::set_term(&mut self.transaction, term).await?;
+        meta::set_term(&mut self.connection, term).await?;
         self.raised = Some(term);
         Ok(term)
     }
@@ -181,12 +186,29 @@ impl Write {
     ///
     /// # Errors
     /// Where the disk refuses; then nothing was changed.
-    pub async fn commit(self) -> Result<(), StoreError> {
-        self.transaction.commit().await?;
+    pub async fn commit(mut self) -> Result<(), StoreError> {
+        sqlx::query("COMMIT").execute(&mut *self.connection).await?;
         if let Some(term) = self.raised {
             self.store.shared.term.store(term.0, Ordering::SeqCst);
         }
         Ok(())
+    }
+}
+
+/// Begins a transaction by hand: SQLite ends one by itself when the disk is full (sqlite.org/lang_transaction.html, "Response To Errors
+/// Within A Transaction"), and sqlx's own count of transactions would never agree with it again.
+async fn begin(pool: &SqlitePool, statement: &'static str) -> Result<PoolConnection<Sqlite>, sqlx::Error> {
+    let mut connection = pool.acquire().await?;
+    sqlx::query(statement).execute(&mut *connection).await?;
+    Ok(connection)
+}
+
+/// Whatever was begun and not committed is over when its connection comes back. Tells whether the connection is good for more.
+async fn roll_back(connection: &mut Connection) -> Result<bool, sqlx::Error> {
+    match sqlx::query("ROLLBACK").execute(connection).await {
+        // There was none: it was committed, or SQLite had ended it.
+        Ok(_) | Err(sqlx::Error::Database(_)) => Ok(true),
+        Err(error) => Err(error),
     }
 }
 

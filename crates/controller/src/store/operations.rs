@@ -113,8 +113,7 @@ pub async fn get(connection: &mut Connection, id: OperationId) -> Result<Option<
 /// # Errors
 /// The database's, or a row that cannot be read.
 pub async fn by_prefix(connection: &mut Connection, prefix: &str) -> Result<Vec<Record>, StoreError> {
-    let rows = sqlx::query("SELECT * FROM operations WHERE substr(id, 1, $1) = $2 ORDER BY id LIMIT 2")
-        .bind(i64::try_from(prefix.len()).unwrap_or(i64::MAX))
+    let rows = sqlx::query("SELECT * FROM operations WHERE id >= $1 AND id < $1 || 'g' ORDER BY id LIMIT 2")
         .bind(prefix)
         .fetch_all(connection)
         .await?;
@@ -128,6 +127,25 @@ pub async fn by_prefix(connection: &mut Connection, prefix: &str) -> Result<Vec<
 pub async fn unfinished(connection: &mut Connection) -> Result<Vec<Record>, StoreError> {
     let rows = sqlx::query("SELECT * FROM operations WHERE ended = 0 ORDER BY number").fetch_all(connection).await?;
     rows.iter().map(read).collect()
+}
+
+/// Forgets operations that ended, all but the newest `keep` and none accepted after `horizon`, with their commands.
+///
+/// # Errors
+/// The database's.
+pub async fn prune(connection: &mut Connection, keep: u64, horizon: Timestamp) -> Result<usize, StoreError> {
+    let gone = sqlx::query(
+        "DELETE FROM operations WHERE ended = 1 AND created < $1 AND number <= (SELECT max(number) FROM operations) - $2 RETURNING id",
+    )
+    .bind(horizon.0)
+    .bind(to_sql(keep))
+    .fetch_all(&mut *connection)
+    .await?;
+    for row in &gone {
+        let id: String = row.try_get(0)?;
+        sqlx::query("DELETE FROM commands WHERE operation = $1").bind(id).execute(&mut *connection).await?;
+    }
+    Ok(gone.len())
 }
 
 /// Which operations a list shows.

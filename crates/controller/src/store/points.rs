@@ -57,9 +57,8 @@ pub async fn list(
 /// # Errors
 /// The database's, or a row that cannot be read.
 pub async fn by_prefix(connection: &mut Connection, component: &Name, prefix: &str) -> Result<Vec<v1::RecoveryPoint>, StoreError> {
-    let rows = sqlx::query("SELECT id, bytes FROM points WHERE component = $1 AND substr(id, 1, $2) = $3 ORDER BY id LIMIT 2")
+    let rows = sqlx::query("SELECT id, bytes FROM points WHERE component = $1 AND id >= $2 AND id < $2 || 'g' ORDER BY id LIMIT 2")
         .bind(component.as_str())
-        .bind(i64::try_from(prefix.len()).unwrap_or(i64::MAX))
         .bind(prefix)
         .fetch_all(connection)
         .await?;

@@ -3,9 +3,11 @@
 use std::path::Path;
 
 use muster_common::counter::Term;
+use muster_common::fault::ErrorKind;
 use muster_common::time::Timestamp;
 use muster_controller::operation::asked::{Place, What};
 use muster_controller::operation::news::AgentNews;
+use muster_controller::store::operations;
 use muster_wire::proto::agent::v1::{Hello, InstanceEpoch};
 use muster_wire::proto::v1::{OperationState, StepKind};
 
@@ -271,4 +273,64 @@ async fn request_ids_are_forgotten_after_seven_days() {
     write.commit().await.unwrap();
     assert_ne!(controller.operations.start(request).await.unwrap().id, first.id);
     assert_eq!(controller.operation(&first.id).await.steps[0].kind(), StepKind::Wait);
+}
+
+#[tokio::test]
+async fn a_full_disk_refuses_what_is_asked_and_the_work_goes_on_when_there_is_room() {
+    let folder = tempfile::tempdir().unwrap();
+    let controller = Controller::open(folder.path()).await;
+    let agent = Agent::new(ISTANBUL);
+    agent.behave(Manner { slow: true, ..Manner::default() });
+    let session = agent.connect(&controller);
+    let accepted = controller.operations.start(asked(backup(Some("istanbul")))).await.unwrap();
+    let command = until("it is taken on", async || agent.disk().tasks.keys().next().cloned()).await;
+    until("that is journaled", async || (controller.operation(&accepted.id).await.last_event == 3).then_some(())).await;
+    // SQLite answers as on a full disk (SQLITE_FULL) when a file may grow no further.
+    let limit = async |pages: &'static str| {
+        let mut write = controller.store.write().await.unwrap();
+        sqlx::query(pages).execute(write.connection()).await.unwrap();
+    };
+    limit("PRAGMA max_page_count = 1").await;
+    let mut refused = None;
+    for _ in 0..500 {
+        let mut big = asked(backup(Some("ankara")));
+        big.traceparent = "x".repeat(100_000);
+        if let Err(fault) = controller.operations.start(big).await {
+            refused = Some(fault);
+            break;
+        }
+    }
+    let refused = refused.expect("the disk is full at some time");
+    assert_eq!(refused.kind, ErrorKind::Unavailable, "{refused}");
+    assert!(refused.hint.contains("disk"), "{refused}");
+    agent.do_work(&command);
+    agent.tell_outcome(&controller.operations, &command).await;
+    if !agent.disk().tasks[&command].acknowledged {
+        limit("PRAGMA max_page_count = 1073741823").await;
+        drop(session);
+        let _session = agent.connect(&controller);
+        assert_eq!(controller.ends(&accepted.id).await.state(), OperationState::Succeeded);
+    }
+    each_effect_once(&agent);
+}
+
+#[tokio::test]
+async fn history_is_bounded_and_what_is_recent_or_unfinished_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    let controller = Controller::open(folder.path()).await;
+    let agent = Agent::new(ISTANBUL);
+    let _session = agent.connect(&controller);
+    for _ in 0..5 {
+        let accepted = controller.operations.start(asked(check())).await.unwrap();
+        controller.ends(&accepted.id).await;
+    }
+    let open = controller.operations.start(asked(backup(Some("ankara")))).await.unwrap();
+    let mut write = controller.store.write().await.unwrap();
+    let connection = write.connection();
+    assert_eq!(operations::prune(connection, 3, Timestamp(0)).await.unwrap(), 0, "none is old enough");
+    assert_eq!(operations::prune(connection, 3, Timestamp(i64::MAX)).await.unwrap(), 3);
+    assert_eq!(operations::prune(connection, 0, Timestamp(i64::MAX)).await.unwrap(), 2);
+    let left: Vec<String> = sqlx::query_scalar("SELECT id FROM operations").fetch_all(&mut *connection).await.unwrap();
+    let commands: i64 = sqlx::query_scalar("SELECT count(*) FROM commands").fetch_one(connection).await.unwrap();
+    assert_eq!((left, commands), (vec![open.id], 0));
 }
