@@ -171,16 +171,17 @@ async fn connect_one(endpoint: &Endpoint, config: Arc<ClientConfig>) -> io::Resu
     TlsConnector::from(config).connect(name, stream).await.map_err(readable)
 }
 
-/// What our own verifier said, in its words: rustls shows it as a structure.
+/// What is wrong with the server's certificate, in words: rustls shows structures and names of its own.
 fn readable(error: io::Error) -> io::Error {
-    let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
-    match tls {
-        Some(rustls::Error::InvalidCertificate(rustls::CertificateError::Other(said))) => {
-            let text = format!("invalid peer certificate: {}", said.0);
-            io::Error::new(error.kind(), text)
+    use rustls::CertificateError::{Other, UnknownIssuer};
+    let said = match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+        Some(rustls::Error::InvalidCertificate(Other(said))) => said.0.to_string(),
+        Some(rustls::Error::InvalidCertificate(UnknownIssuer)) => {
+            "another CA signed it than the one that is trusted here; perhaps another controller answers at this address".to_owned()
         }
-        Some(_) | None => error,
-    }
+        Some(_) | None => return error,
+    };
+    io::Error::new(error.kind(), format!("invalid peer certificate: {said}"))
 }
 
 impl tower::Service<Uri> for Connector {
