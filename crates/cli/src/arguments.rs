@@ -102,6 +102,12 @@ pub struct App {
 }
 
 impl App {
+    /// The context that was named on the command line.
+    #[must_use]
+    pub const fn context(&self) -> Option<&Name> {
+        self.context.as_ref()
+    }
+
     /// The controller of the context that was named.
     ///
     /// # Errors

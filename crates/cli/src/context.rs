@@ -14,6 +14,7 @@ use muster_identity::client::{self, ReloadableClient};
 use muster_identity::context::{self, ContextError, Contexts, OperatorContext};
 use muster_identity::credentials::Credentials;
 use muster_service::clock;
+use muster_service::files::FileError;
 use tonic::transport::Channel;
 
 /// The variable that names the file.
@@ -88,6 +89,27 @@ pub fn use_context(own: &Path, name: &Name) -> Result<(), Fault> {
 /// Where there is none of that name.
 pub fn remove(own: &Path, name: &Name) -> Result<(), Fault> {
     change(own, |contexts| contexts.remove(name))
+}
+
+/// Writes a context's CA, certificate and key as PEM files into a folder, for clients that want files. Gives their names.
+///
+/// # Errors
+/// Where there is no such context, or a file cannot be written.
+pub fn export(own: &Path, name: Option<&Name>, folder: &Path) -> Result<&'static str, Fault> {
+    let contexts = Contexts::load(own).map_err(|error| fault(&error))?;
+    let context = contexts.find(name).map_err(|error| fault(&error))?;
+    let failed = |error: FileError| {
+        Fault::refused(ErrorKind::FailedPrecondition, error.to_string()).hint("give a folder that you may write")
+    };
+    if !folder.exists() {
+        muster_service::files::create_private_folder(folder).map_err(failed)?;
+    }
+    for (file, text, mode) in
+        [("ca.pem", &context.authority, 0o644), ("cert.pem", &context.certificate, 0o644), ("key.pem", &context.key, 0o600)]
+    {
+        muster_service::files::write_atomically(&folder.join(file), text.as_bytes(), mode).map_err(failed)?;
+    }
+    Ok("ca.pem, cert.pem and key.pem")
 }
 
 /// All contexts, in the order of the file.
@@ -293,6 +315,20 @@ mod tests {
         import(&own, &handed_out(folder.path(), "new", clock::now())).unwrap();
         let connection = connect(&own, None).unwrap();
         assert_eq!((connection.context, connection.endpoints), (name("new"), vec!["controller.example.org:7400".to_owned()]));
+    }
+
+    #[test]
+    fn an_exported_context_is_three_files_and_its_key_is_private() {
+        let folder = tempfile::tempdir().unwrap();
+        let own = folder.path().join("contexts.yaml");
+        import(&own, &handed_out(folder.path(), "prod", clock::now())).unwrap();
+        let to = folder.path().join("tls");
+        export(&own, None, &to).unwrap();
+        assert!(std::fs::read_to_string(to.join("ca.pem")).unwrap().contains("BEGIN CERTIFICATE"));
+        assert!(std::fs::read_to_string(to.join("cert.pem")).unwrap().contains("BEGIN CERTIFICATE"));
+        assert!(std::fs::read_to_string(to.join("key.pem")).unwrap().contains("PRIVATE KEY"));
+        assert_eq!(std::fs::metadata(to.join("key.pem")).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(export(&own, Some(&name("nowhere")), &to).unwrap_err().kind, ErrorKind::NotFound);
     }
 
     #[test]

@@ -46,6 +46,14 @@ enum Action {
     /// Asks the controller who the caller is, and until when.
     #[command(after_help = "Examples:\n  muster context show\n  muster context show --context production")]
     Show,
+    /// Writes ca.pem, cert.pem and key.pem (0600) for clients that want files: grpcurl, Python, Go.
+    #[command(after_help = "Examples:\n  muster context export tls && grpcurl -cacert tls/ca.pem -cert tls/cert.pem -key tls/key.pem 127.0.0.1:7400 list")]
+    Export {
+        /// The folder; it is made where it is missing.
+        folder: PathBuf,
+        /// The context. Default: the one that is named by --context, or the current one.
+        name: Option<Name>,
+    },
     /// Forgets a context and the key in it.
     #[command(after_help = "Examples:\n  muster context delete test")]
     Delete {
@@ -75,6 +83,10 @@ pub async fn run(app: &App, arguments: Arguments) -> Result<Exit, Fault> {
             app.console.note(&format!("imported {} into {}. Try: `muster status`", names.join(", "), own.display()));
         }
         Action::Show => show(app).await?,
+        Action::Export { folder, name } => {
+            let files = context::export(&own, name.as_ref().or(app.context()), &folder)?;
+            app.console.note(&format!("wrote {files} to {}; key.pem lets whoever reads it in as you", folder.display()));
+        }
         Action::Delete { name, yes } => {
             let lost =
                 format!("Context {name} and the key in it will be forgotten; without another copy only an admin lets you in again.\n");
