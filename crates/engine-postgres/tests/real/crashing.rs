@@ -93,8 +93,8 @@ fn a_cancelled_restore_leaves_everything_as_it_was() {
     let (server, bench, outcome) = small();
     let hold = bench.folder.path().join("hold");
     let verb = serde_json::json!({ "restore": bench.restore_request(outcome.point, RestoreTarget::InPlace) });
-    let child =
-        bench.start(&server.config(), CommandId::from_bytes(id()), verb, &format!("postgres.restore.prepared=hold:{}", hold.display()));
+    let command = CommandId::from_bytes(id());
+    let child = bench.start(&server.config(), command, verb, &format!("postgres.restore.prepared=hold:{}", hold.display()));
     wait_for(&hold.with_extension("hit"));
     assert_eq!(beside(&server), ["data", "data.muster-restore"]);
     run(std::process::Command::new("kill").args(["-TERM", &child.id().to_string()]));

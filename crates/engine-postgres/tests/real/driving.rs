@@ -47,7 +47,7 @@ impl Bench {
             repository.grant(component, &[recipient], &passphrase).await.unwrap();
             pin
         });
-        let program = std::env::current_exe().unwrap().parent().unwrap().parent().unwrap().join("examples/drive");
+        let program = env!("CARGO_BIN_EXE_muster-drive-postgres");
         run(Command::new("cp").arg(program).arg(folder.path().join("drive")));
         run(Command::new("chown").args(["-R", "postgres:postgres"]).arg(folder.path()));
         Self { folder, component, pin, secret, threads: 2, helper: None }

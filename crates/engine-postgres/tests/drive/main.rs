@@ -1,7 +1,7 @@
 //! Runs one verb on one instance in a process of its own, as the owner of the data, as an agent does. Tests start it as
 //! user `postgres`, set failpoints, and kill it.
 //!
-//! `drive REQUEST.json` prints `{"ok": …}` or `{"fault": …}`; `drive wal-get …` is the restore_command's helper.
+//! `REQUEST.json` as its argument: prints `{"ok": …}` or `{"fault": …}`; `wal-get …` is the restore_command's helper.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -97,9 +97,13 @@ async fn run(order: Order) -> Result<serde_json::Value, Fault> {
         }
     });
     let heard = order.work_folder.join("cancelled");
-    tokio::spawn(async move {
-        let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).ok()?;
-        terminate.recv().await?;
+    // A thread of its own: a failpoint that holds a thread must not hold this.
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
+        runtime.block_on(async {
+            let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).ok()?;
+            terminate.recv().await
+        })?;
         cancel.cancel();
         // Whoever sent the signal waits for this.
         std::fs::write(heard, "").ok()
