@@ -51,6 +51,8 @@ use crate::tasks;
 
 /// The most calls that one connection may have under way.
 const MOST_CALLS: u32 = 1_024;
+/// How long the last of a drain may take, beyond its bound.
+const LAST: Duration = Duration::from_secs(1);
 /// A connection is pinged so often, and given up when no answer comes for so long.
 const PING: Duration = Duration::from_secs(10);
 
@@ -137,23 +139,17 @@ async fn assemble(config: Config, authority: Authority, store: Store, meter: &Me
         observations,
         roster: Roster::default(),
         assigner,
+        roles,
         revocations,
         gate,
         metrics: Metrics::new(meter),
     };
-    Ok(Api {
-        agents,
-        authority: Arc::new(authority),
-        config: Arc::new(config),
-        roles,
-        started: clock::now(),
-        stopping: CancellationToken::new(),
-    })
+    Ok(Api { agents, authority: Arc::new(authority), config: Arc::new(config), started: clock::now(), stopping: CancellationToken::new() })
 }
 
 /// The one place that every call passes.
 fn gate(api: &Api) -> Gate {
-    let roles = api.roles.clone();
+    let roles = api.agents.roles.clone();
     Gate::new(api.agents.revocations.clone(), move |operator| roles.of(operator), clock::now, muster_wire::status::status)
 }
 
@@ -240,14 +236,16 @@ impl Running {
         self.api.agents.courier.drain();
         let tasks = self.api.agents.gate.close(bound).await;
         self.closing.cancel();
-        let left = bound.saturating_sub(began.elapsed()).max(Duration::from_secs(1));
+        let left = bound.saturating_sub(began.elapsed()).max(LAST);
         let servers = async { (self.served.await, self.probed.await) };
         let servers = tokio::time::timeout(left, servers).await;
-        self.api.agents.store.close().await;
+        // One who is late may hold a connection of the store.
+        let closed = tokio::time::timeout(LAST, self.api.agents.store.close()).await;
         tasks.context("drain: some tasks are late")?;
         let (served, probed) = servers.context("drain: connections are late")?;
         served.context("the gRPC server")?.context("the gRPC server")?;
         probed.context("the metrics port")?.context("the metrics port")?;
+        closed.context("drain: the store is still in use")?;
         tracing::info!(milliseconds = began.elapsed().as_millis(), "drained");
         Ok(())
     }

@@ -111,7 +111,7 @@ async fn admins(api: Api) {
         match import_admins(&api.config, &api.agents.store).await {
             Ok(0) => {}
             Ok(_) => {
-                if let Err(error) = api.roles.reload(&api.agents.store, &api.agents.revocations).await {
+                if let Err(error) = api.agents.roles.reload(&api.agents.store, &api.agents.revocations).await {
                     tracing::warn!(%error, "read roles again");
                 }
             }

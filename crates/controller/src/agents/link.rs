@@ -19,6 +19,7 @@ use crate::agents::courier::Courier;
 use crate::agents::observations::Observations;
 use crate::agents::roster::Roster;
 use crate::agents::session::Session;
+use crate::api::roles::Roles;
 use crate::metrics::Metrics;
 use crate::operation::handle::Operations;
 use crate::store::Store;
@@ -41,6 +42,8 @@ pub struct Agents {
     pub roster: Roster,
     /// What they are assigned.
     pub assigner: Assigner,
+    /// Operators' roles, and what puts revocations in force.
+    pub roles: Roles,
     /// Which certificates count no longer.
     pub revocations: Revocations,
     /// Where sessions run.

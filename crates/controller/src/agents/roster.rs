@@ -13,6 +13,9 @@ use crate::agents::hello;
 /// The most problems that are kept of an agent.
 const MOST_PROBLEMS: usize = 50;
 
+/// The longest of them, in characters.
+const MOST_PROBLEM: usize = 500;
+
 /// One agent, as its sessions showed it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Live {
@@ -62,6 +65,9 @@ impl Roster {
     /// An assignment is in force there.
     pub fn applied(&self, agent: &Name, revision: u64, mut problems: Vec<String>) {
         problems.truncate(MOST_PROBLEMS);
+        for problem in &mut problems {
+            *problem = problem.chars().take(MOST_PROBLEM).collect();
+        }
         self.with(agent, |live| {
             live.applied = revision;
             live.assignment_problems = problems;

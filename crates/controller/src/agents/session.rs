@@ -177,18 +177,18 @@ impl Session {
     /// A store that was restored from an older copy takes back what it revoked since.
     async fn learn_revocations(&self, serials: Vec<String>, now: Timestamp) -> Result<(), Over> {
         let mut write = self.shared.store.write().await?;
-        let mut learnt = Vec::new();
+        let mut learnt = 0;
         for serial in serials {
             let Ok(serial) = serial.parse::<muster_identity::certificate::Serial>() else { continue };
             let reason = format!("told by agent {} after this store was restored", self.peer.agent);
             if certificates::revoke_serial(write.connection(), serial.as_str(), &reason, now).await? {
-                learnt.push(serial);
+                learnt += 1;
             }
         }
         write.commit().await?;
-        for serial in learnt {
-            tracing::warn!(%serial, "revoked again: an agent remembers it and this store did not");
-            self.shared.revocations.revoke_serial(serial);
+        if learnt > 0 {
+            tracing::warn!(learnt, "certificates are revoked again: an agent remembers it and this store did not");
+            self.shared.roles.reload(&self.shared.store, &self.shared.revocations).await?;
         }
         Ok(())
     }
@@ -199,7 +199,7 @@ impl Session {
         let revoked = revocations.until_revoked(&certificate);
         tokio::pin!(revoked);
         let until = certificate.not_after.since(clock::now());
-        let expired = tokio::time::sleep(until.min(Duration::from_secs(365 * 86_400)));
+        let expired = tokio::time::sleep(until);
         tokio::pin!(expired);
         let mut save = tokio::time::interval_at((Instant::now() + SAVE).into(), SAVE);
         let outgoing = self.outgoing.clone();
@@ -286,14 +286,14 @@ impl Session {
             }
         };
         let declared = self.shared.assigner.declared();
-        let keeper = declared.instances().find(|instance| instance.name == name).map(|instance| instance.agent);
+        let keeper = declared.instances().find(|instance| instance.name == name).map(|instance| (instance.agent, instance.site));
         match keeper {
-            Some(keeper) if keeper == self.peer.agent => {
+            Some((keeper, site)) if keeper == self.peer.agent && site == self.peer.site => {
                 self.shared.observations.record(name, &self.peer.agent, report, Instant::now());
             }
             // It may have been declared no longer while the report was under way: no word about that.
             None => {}
-            Some(keeper) => self.refuse(&format!("an observation of {name}, which agent {keeper} keeps")),
+            Some((keeper, site)) => self.refuse(&format!("an observation of {name}, which agent {site}/{keeper} keeps")),
         }
     }
 

@@ -55,6 +55,12 @@ async fn enroll(api: &Api, message: &EnrollRequest) -> Result<EnrollResponse, Fa
         .hint("an admin makes a new one: `muster token create --site SITE --agent AGENT`")
     };
     let secret: JoinSecret = message.secret.parse().map_err(|_| not_good())?;
+    let hash = secret.hash().to_hex();
+    let mut read = api.agents.store.read().await?;
+    if !tokens::is_known(&mut read, &hash, clock::now()).await? {
+        return Err(not_good());
+    }
+    drop(read);
     // A request that cannot be signed must not use the token up.
     let csr = csr(&message.csr_pem)?;
     let now = clock::now();
@@ -64,7 +70,7 @@ async fn enroll(api: &Api, message: &EnrollRequest) -> Result<EnrollResponse, Fa
         return Err(Fault::refused(ErrorKind::PermissionDenied, "enroll: the key of this request is revoked")
             .hint("remove the agent's identity folder, so that it makes a new key, and start it again with the same token"));
     }
-    let invited = tokens::take(connection, &secret.hash().to_hex(), &csr.key_fingerprint().to_string(), now).await?.ok_or_else(not_good)?;
+    let invited = tokens::take(connection, &hash, &csr.key_fingerprint().to_string(), now).await?.ok_or_else(not_good)?;
     let life = api.config.agent_certificate_life;
     let issued = api.authority.issue_agent(&csr, &invited.site, &invited.agent, now, life).map_err(|error| unsigned(&error))?;
     let key = issued.key_fingerprint.to_string();
@@ -78,7 +84,7 @@ async fn enroll(api: &Api, message: &EnrollRequest) -> Result<EnrollResponse, Fa
     certificates::issued(connection, &subject, issued.serial.as_str(), &key, issued.not_after, now).await?;
     write.commit().await?;
     if replaced {
-        api.roles.reload(&api.agents.store, &api.agents.revocations).await?;
+        api.agents.roles.reload(&api.agents.store, &api.agents.revocations).await?;
         api.agents.courier.end(&invited.agent, End::Revoked);
     }
     api.agents.metrics.certificates.add(1, &[KeyValue::new("why", "enroll")]);

@@ -154,7 +154,7 @@ async fn revoke_agent(api: &Api, caller: &str, message: &RevokeAgentRequest) -> 
     // A store that was restored may know the key and no certificate of it.
     certificates::revoke_key(connection, &agent.key_fingerprint, reason, now).await?;
     write.commit().await?;
-    api.roles.reload(&api.agents.store, &api.agents.revocations).await?;
+    api.agents.roles.reload(&api.agents.store, &api.agents.revocations).await?;
     api.agents.courier.end(&agent.name, End::Revoked);
     refresh(api).await;
     tracing::warn!(caller, agent = %agent.name, reason, "agent revoked");
@@ -181,7 +181,7 @@ async fn issue_operator(api: &Api, caller: &str, message: IssueOperatorRequest) 
     let key = issued.key_fingerprint.to_string();
     certificates::issued(connection, &format!("operator/{name}"), issued.serial.as_str(), &key, issued.not_after, now).await?;
     write.commit().await?;
-    api.roles.reload(&api.agents.store, &api.agents.revocations).await?;
+    api.agents.roles.reload(&api.agents.store, &api.agents.revocations).await?;
     api.agents.metrics.certificates.add(1, &[KeyValue::new("why", "operator")]);
     tracing::info!(caller, operator = %name, %role, serial = %issued.serial, "operator's certificate issued");
     Ok(IssueOperatorResponse {
@@ -204,7 +204,7 @@ async fn revoke_operator(api: &Api, caller: &str, message: &RevokeOperatorReques
     operators::revoke(connection, &operator.name).await?;
     certificates::revoke_subject(connection, &format!("operator/{}", operator.name), reason, now).await?;
     write.commit().await?;
-    api.roles.reload(&api.agents.store, &api.agents.revocations).await?;
+    api.agents.roles.reload(&api.agents.store, &api.agents.revocations).await?;
     refresh(api).await;
     tracing::warn!(caller, operator = %operator.name, reason, "operator revoked");
     Ok(RevokeOperatorResponse {})

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use muster_common::fault::{ErrorKind, Fault};
-use muster_common::name::InstanceName;
+use muster_common::name::{InstanceName, Name};
 use muster_service::clock;
 use muster_wire::page;
 use muster_wire::proto::v1::inventory_service_server::InventoryService;
@@ -18,7 +18,7 @@ use super::{Api, answer, digest, request_id, status, subject_of};
 use crate::api::status_page::conditions_of;
 use crate::inventory::changes::{self, Circumstances};
 use crate::inventory::{Declared, Kind, form, kept};
-use crate::store::{Connection, agents, operations, resources, tokens};
+use crate::store::{Connection, agents, operations, points, resources, shards, tokens};
 
 const LIST: &str = "InventoryService.List";
 
@@ -138,12 +138,29 @@ async fn delete(api: &Api, message: &InventoryServiceDeleteRequest, call: &Call)
     let (_, removed) = changes::delete(&present, kind, &message.name, &message.etag, &world)?;
     let (_, name) = form::identify(&removed)?;
     resources::delete(connection, kind.to_proto(), &name).await?;
+    if kind == Kind::Component {
+        forget(connection, &name).await?;
+    }
     let response = InventoryServiceDeleteResponse {};
     call.remember(connection, &response, now).await?;
     write.commit().await?;
     tracing::info!(caller = call.caller, %kind, %name, "resource deleted");
     api.declared_changed().await;
     Ok(response)
+}
+
+/// Another component may get the name: it has an id of its own, so that the old one's points are not its points, and an epoch is never
+/// used twice. The points stay in their repository.
+async fn forget(connection: &mut Connection, component: &Name) -> Result<(), Fault> {
+    points::forget(connection, component).await?;
+    let mut shard = shards::get(connection, component).await?;
+    if let Some(record) = shard.record.take() {
+        let next = record.reign.epoch.next().unwrap_or(record.reign.epoch);
+        shard.floor = shard.floor.max(next);
+        shard.floor_reign = None;
+        shards::put(connection, component, &shard).await?;
+    }
+    Ok(())
 }
 
 /// What a change is judged by, in the transaction that makes it.

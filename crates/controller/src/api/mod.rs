@@ -32,7 +32,6 @@ use tonic::{Request, Response, Status};
 use tracing::Instrument;
 
 use crate::agents::link::Agents;
-use crate::api::roles::Roles;
 use crate::config::Config;
 
 /// The longest request id, in bytes.
@@ -47,8 +46,6 @@ pub struct Api {
     pub authority: Arc<Authority>,
     /// The configuration in force.
     pub config: Arc<Config>,
-    /// Operators' roles.
-    pub roles: Roles,
     /// Since when this process runs.
     pub started: Timestamp,
     /// Cancelled when the process stops: streams end then.

@@ -1,11 +1,14 @@
 //! `OperationService`: operations are seen, awaited, stopped.
 
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use muster_common::counter::EventNumber;
 use muster_common::fault::{ErrorKind, Fault};
+use muster_identity::caller::Caller;
+use muster_service::clock;
 use muster_wire::convert::{duration_from_proto, optional_name_from_proto};
 use muster_wire::page;
 use muster_wire::proto::v1::operation_service_server::OperationService;
@@ -18,7 +21,7 @@ use muster_wire::proto::v1::{
 use tonic::{Request, Response, Status};
 
 use super::recovery::asked;
-use super::{Api, answer, digest, request_id, status, subject_of};
+use super::{Api, answer, caller_of, digest, request_id, status, subject_of};
 use crate::operation::asked::What;
 use crate::operation::handle::ListFilter;
 use crate::operation::watch::WatchUpdate;
@@ -44,19 +47,21 @@ impl OperationService for Api {
     }
 
     async fn watch(&self, request: Request<OperationServiceWatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
+        let caller = caller_of(&request)?;
         let message = request.into_inner();
         let id = (!message.id.is_empty()).then_some(message.id.as_str());
         let updates = self.agents.operations.watch(id, EventNumber(message.after_event)).await.map_err(status)?;
         let updates = updates.map(|update| update.map(told).map_err(status));
-        Ok(Response::new(self.until_stopping(updates)))
+        Ok(Response::new(self.while_allowed(&caller, updates)))
     }
 
     async fn wait(&self, request: Request<WaitRequest>) -> Result<Response<WaitResponse>, Status> {
+        let caller = caller_of(&request)?;
         let message = request.into_inner();
         let timeout = message.timeout.map(|timeout| duration_from_proto(&timeout, "timeout")).transpose().map_err(status)?;
         let timeout = timeout.unwrap_or(WAIT).min(LONGEST_WAIT);
         tokio::select! {
-            () = self.stopping.cancelled() => Err(status(stopping())),
+            why = self.no_longer_allowed(caller) => Err(status(why)),
             waited = self.agents.operations.wait(&message.id, timeout) => {
                 answer(waited.map(|(operation, ended)| WaitResponse { operation: Some(operation), ended }))
             }
@@ -113,22 +118,34 @@ impl Api {
         Ok(OperationServiceListResponse { operations, next_page_token })
     }
 
-    /// A stream that ends as unavailable when the controller stops, so that its client goes on elsewhere.
-    pub(super) fn until_stopping<T: Send + 'static>(
+    /// A stream that ends when the controller stops, as unavailable, so that its client goes on elsewhere; or when its caller's certificate
+    /// is revoked or ends.
+    pub(super) fn while_allowed<T: Send + 'static>(
         &self,
+        caller: &Caller,
         stream: impl futures::Stream<Item = Result<T, Status>> + Send + 'static,
     ) -> BoxStream<'static, Result<T, Status>> {
-        let token = self.stopping.clone();
-        // After the stop one item tells it; a stream that ended before ends as it did.
-        let told = token.clone();
-        let last =
-            futures::stream::once(async move { told.is_cancelled().then(|| Err(status(stopping()))) }).filter_map(std::future::ready);
-        stream.take_until(token.cancelled_owned()).chain(last).boxed()
+        let why = Arc::new(OnceLock::new());
+        let (api, caller, told) = (self.clone(), caller.clone(), why.clone());
+        let over = async move {
+            // It is set once: the stream ends with it.
+            drop(told.set(api.no_longer_allowed(caller).await));
+        };
+        let last = futures::stream::once(async move { why.get().cloned().map(|why| Err(status(why))) }).filter_map(std::future::ready);
+        stream.take_until(over).chain(last).boxed()
     }
-}
 
-fn stopping() -> Fault {
-    Fault::refused(ErrorKind::Unavailable, "the controller is stopping").hint("ask again in a few seconds")
+    /// Waits until a call of this caller has to end, and tells why.
+    async fn no_longer_allowed(&self, caller: Caller) -> Fault {
+        let certificate = &caller.certificate;
+        let life = certificate.not_after.since(clock::now());
+        let unauthenticated = |why: &str| Fault::refused(ErrorKind::Unauthenticated, format!("the certificate of {caller} {why}"));
+        tokio::select! {
+            () = self.stopping.cancelled() => Fault::refused(ErrorKind::Unavailable, "the controller is stopping").hint("ask again in a few seconds"),
+            () = self.agents.revocations.until_revoked(certificate) => unauthenticated("is revoked").hint("ask an admin"),
+            () = tokio::time::sleep(life) => unauthenticated("has ended").hint("call again with a newer one"),
+        }
+    }
 }
 
 fn told(update: WatchUpdate) -> OperationServiceWatchResponse {

@@ -9,6 +9,7 @@ use arc_swap::ArcSwap;
 use muster_common::name::Name;
 use muster_identity::caller::Role;
 use muster_identity::revocation::{Revocations, Revoked};
+use tokio::sync::Mutex;
 
 use crate::store::error::StoreError;
 use crate::store::{Connection, Store, certificates, operators};
@@ -20,6 +21,8 @@ const MOST_SERIALS: u32 = 1_000_000;
 #[derive(Clone, Debug, Default)]
 pub struct Roles {
     roles: Arc<ArcSwap<BTreeMap<Name, Role>>>,
+    // Who reads later puts in force later: what was read before somebody was revoked must not come after it.
+    reloading: Arc<Mutex<()>>,
 }
 
 impl Roles {
@@ -34,10 +37,12 @@ impl Roles {
     /// # Errors
     /// Where the store cannot be read, or a row of it.
     pub async fn reload(&self, store: &Store, revocations: &Revocations) -> Result<(), StoreError> {
+        let reloading = self.reloading.lock().await;
         let mut read = store.read().await?;
         let operators = operators::all(&mut read).await?;
         self.roles.store(Arc::new(operators.into_iter().filter(|o| !o.revoked).map(|o| (o.name, o.role)).collect()));
         revocations.replace(revoked(&mut read).await?);
+        drop(reloading);
         Ok(())
     }
 }

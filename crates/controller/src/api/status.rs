@@ -54,6 +54,7 @@ impl StatusService for StatusPages {
     }
 
     async fn watch(&self, request: Request<StatusServiceWatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
+        let caller = caller_of(&request)?;
         let component = request.into_inner().component;
         let place = self.places.clone().try_acquire_owned().map_err(|_| {
             status(
@@ -68,7 +69,7 @@ impl StatusService for StatusPages {
             let page = watcher.next().await.map_err(status);
             Some((page.map(|page| StatusServiceWatchResponse { page: Some(page) }), watcher))
         });
-        Ok(Response::new(self.api.until_stopping(pages)))
+        Ok(Response::new(self.api.while_allowed(&caller, pages)))
     }
 
     async fn who_am_i(&self, request: Request<WhoAmIRequest>) -> Result<Response<WhoAmIResponse>, Status> {

@@ -12,21 +12,24 @@ use muster_service::clock;
 use muster_wire::convert::{duration_to_proto, timestamp_from_proto, timestamp_to_proto};
 use muster_wire::proto::v1::resource::Spec;
 use muster_wire::proto::v1::{
-    AgentStatus, ComponentSpec, ComponentStatus, Condition, ControllerStatus, InstanceStatus, Operation, OperationState, Priority,
-    RecoveryPoint, Resource, StatusPage, operation,
+    AgentStatus, ComponentSpec, ComponentStatus, Condition, ControllerStatus, InstanceStatus, Operation, Priority, RecoveryPoint, Resource,
+    StatusPage,
 };
 
 use super::Api;
 use crate::agents::link::Agents;
 use crate::inventory::{Declared, DeclaredInstance, Kind};
 use crate::operation::handle::ListFilter;
+use crate::operation::journal;
+use crate::operation::kind::{Kind as OperationOf, Phase};
+use crate::operation::state::{State, Task};
 use crate::store::shards::Kept;
-use crate::store::{agents, meta, points, shards};
+use crate::store::{Connection, agents, meta, operations, points, shards};
 
 /// The most running operations that one page shows.
 const MOST_RUNNING: u32 = 500;
-/// How many operations of a component are looked through for its last complete restore.
-const RESTORES_LOOKED_AT: u32 = 100;
+/// How many restores of a component are looked through for the last that was done: the others were dry runs.
+const RESTORES_LOOKED_AT: u32 = 20;
 
 impl Api {
     /// The page; of one component where `component` is not empty.
@@ -52,7 +55,7 @@ impl Api {
                 spec,
                 shard: shards.get(name),
                 newest,
-                measured_rto: self.measured_rto(name).await?,
+                measured_rto: measured_rto(&mut read, name).await?,
                 running: running.iter().filter(|operation| operation.component == name.as_str()).cloned().collect(),
                 now: clock::now(),
             };
@@ -77,23 +80,24 @@ impl Api {
             behind,
         }
     }
+}
 
-    /// How long the component's last complete restore took, from its acceptance to its end.
-    async fn measured_rto(&self, component: &Name) -> Result<Option<Duration>, Fault> {
-        let filter = ListFilter { component: Some(component.clone()), state: OperationState::Succeeded, ..ListFilter::default() };
-        let (ended, _) = self.agents.operations.list(filter, RESTORES_LOOKED_AT).await?;
-        Ok(ended.iter().find(|operation| is_complete_restore(operation)).and_then(took))
+/// How long the component's last complete restore took, from its acceptance to its end: one that was done, not planned only.
+async fn measured_rto(connection: &mut Connection, component: &Name) -> Result<Option<Duration>, Fault> {
+    let (kind, phase) = (OperationOf::Restore.name(), Phase::Succeeded.name());
+    for record in operations::of_kind(connection, component, kind, phase, RESTORES_LOOKED_AT).await? {
+        if is_complete_restore(&journal::read(&record)?.state) {
+            return Ok(record.finished.map(|finished| finished.since(record.created)));
+        }
     }
+    Ok(None)
 }
 
-/// A restore that was done, not planned only, and whose server ran at its end (a folder of files has none).
-fn is_complete_restore(operation: &Operation) -> bool {
-    !operation.dry_run && matches!(operation.result, Some(operation::Result::Restore(_)))
-}
-
-fn took(operation: &Operation) -> Option<Duration> {
-    let at = |at: &Option<prost_types::Timestamp>| at.as_ref().and_then(|at| timestamp_from_proto(at, "at").ok());
-    Some(at(&operation.finished_at)?.since(at(&operation.created_at)?))
+fn is_complete_restore(state: &State) -> bool {
+    match &state.task {
+        Task::Restore(restore) => !restore.dry_run,
+        Task::Backup(_) | Task::Check(_) | Task::Discard(_) => false,
+    }
 }
 
 /// What a component's part of the page is made of.
@@ -232,7 +236,6 @@ pub fn without_ages(page: &StatusPage) -> StatusPage {
 mod tests {
     use muster_common::id::ReignId;
     use muster_failover::reign::ShardRecord;
-    use muster_wire::proto::v1::RestoreResult;
 
     use super::*;
 
@@ -259,20 +262,6 @@ mod tests {
         assert_eq!(status.measured_rpo.map(|d| d.seconds), Some(600));
         assert_eq!((status.epoch, status.writer.as_str()), (1, "istanbul"));
         assert_eq!(facts(None).status(Vec::new()).measured_rpo, None);
-    }
-
-    #[test]
-    fn only_a_restore_that_was_done_measures_rto() {
-        let done = Operation {
-            created_at: at(100),
-            finished_at: at(160),
-            result: Some(operation::Result::Restore(RestoreResult::default())),
-            ..Operation::default()
-        };
-        assert!(is_complete_restore(&done));
-        assert_eq!(took(&done), Some(Duration::from_secs(60)));
-        assert!(!is_complete_restore(&Operation { dry_run: true, ..done }));
-        assert!(!is_complete_restore(&Operation::default()));
     }
 
     #[test]

@@ -31,6 +31,7 @@ impl Dev {
     /// As `run`, and where the context cannot be written.
     pub fn run(self) -> Result<()> {
         let config = config::for_dev(&self.flags, &usual_state_directory()?)?;
+        anyhow::ensure!(config.listen.port() != 0, "dev needs a port that stays; HINT: give --listen 127.0.0.1:PORT");
         let authority = if config.authority_folder().join(muster_identity::authority::CERTIFICATE_FILE).exists() {
             Authority::load(&config.authority_folder()).context("load the CA")?
         } else {

@@ -180,6 +180,27 @@ pub async fn list(connection: &mut Connection, filter: &Filter, limit: u32) -> R
     rows.iter().map(read).collect()
 }
 
+/// A component's operations of one kind that ended in this phase, newest first, `limit` at most.
+///
+/// # Errors
+/// The database's, or a row that cannot be read.
+pub async fn of_kind(
+    connection: &mut Connection,
+    component: &Name,
+    kind: &str,
+    phase: &str,
+    limit: u32,
+) -> Result<Vec<Record>, StoreError> {
+    let rows = sqlx::query("SELECT * FROM operations WHERE component = $1 AND kind = $2 AND phase = $3 ORDER BY number DESC LIMIT $4")
+        .bind(component.as_str())
+        .bind(kind)
+        .bind(phase)
+        .bind(i64::from(limit))
+        .fetch_all(connection)
+        .await?;
+    rows.iter().map(read).collect()
+}
+
 fn read(row: &SqliteRow) -> Result<Record, StoreError> {
     let id: String = row.try_get("id")?;
     let Ok(parsed) = id.parse() else {

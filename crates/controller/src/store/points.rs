@@ -65,6 +65,15 @@ pub async fn by_prefix(connection: &mut Connection, component: &Name, prefix: &s
     rows.iter().map(read).collect()
 }
 
+/// Forgets what is known of a component's points; they stay in their repository.
+///
+/// # Errors
+/// The database's.
+pub async fn forget(connection: &mut Connection, component: &Name) -> Result<(), StoreError> {
+    sqlx::query("DELETE FROM points WHERE component = $1").bind(component.as_str()).execute(connection).await?;
+    Ok(())
+}
+
 fn read(row: &sqlx::sqlite::SqliteRow) -> Result<v1::RecoveryPoint, StoreError> {
     let (id, bytes): (String, Vec<u8>) = (row.try_get(0)?, row.try_get(1)?);
     v1::RecoveryPoint::decode(bytes.as_slice()).map_err(|error| StoreError::Corrupt { what: "point", id, why: error.to_string() })

@@ -46,6 +46,16 @@ pub async fn insert(
     Ok(())
 }
 
+/// Whether there is such a token and it has not ended. It is looked at before the store's one writer is asked for: whoever guesses must not
+/// hold others up.
+///
+/// # Errors
+/// The database's.
+pub async fn is_known(connection: &mut Connection, hash: &str, now: Timestamp) -> Result<bool, StoreError> {
+    let query = sqlx::query("SELECT 1 FROM tokens WHERE hash = $1 AND expires > $2");
+    Ok(query.bind(hash).bind(now.0).fetch_optional(connection).await?.is_some())
+}
+
 /// Uses a token up for a key, if it is good: in one statement, so that of two who hold it one wins. The agent that joined by it may ask again
 /// with the same key, since an answer can be lost and an agent killed before it kept it. `None`: it is not good (any more).
 ///

@@ -16,13 +16,13 @@ use muster_wire::proto::v1::repository_service_client::RepositoryServiceClient;
 use muster_wire::proto::v1::status_service_client::StatusServiceClient;
 use muster_wire::proto::v1::{
     BackupRequest, BackupResult, CancelRequest, InventoryServiceDeleteRequest, ListPointsRequest, Operation, OperationServiceGetRequest,
-    OperationServiceListRequest, OperationServiceWatchRequest, OperationState, Progress, ResourceKind, StatusServiceGetRequest,
-    WaitRequest,
+    OperationServiceListRequest, OperationServiceWatchRequest, OperationState, Progress, ResourceKind, RevokeOperatorRequest,
+    StatusServiceGetRequest, StatusServiceWatchRequest, WaitRequest,
 };
 use muster_wire::status::fault;
 use tonic::Code;
 
-use crate::world::{Session, World, eventually, hello, report};
+use crate::world::{BOUND, Session, World, eventually, hello, report};
 
 const STORED: &str = "\
 kind: Repository
@@ -196,6 +196,66 @@ async fn the_trace_of_the_operators_call_reaches_the_agents_command() {
     RecoveryServiceClient::new(world.admins()).backup(request).await.unwrap();
     let command = commanded(&mut session).await;
     assert!(command.traceparent.contains(trace), "{:?}", command.traceparent);
+}
+
+#[tokio::test]
+async fn revocation_cuts_an_operators_watches_and_waits_too() {
+    let (world, mut session) = ready().await;
+    let operation = asked(&world, backup()).await;
+    commanded(&mut session).await;
+    let vera = world.channel(&world.operator("vera", Role::Viewer).await);
+    let watch = OperationServiceWatchRequest { id: operation.id.clone(), after_event: operation.last_event };
+    let mut updates = OperationServiceClient::new(vera.clone()).watch(watch).await.unwrap().into_inner();
+    let mut pages = StatusServiceClient::new(vera.clone()).watch(StatusServiceWatchRequest::default()).await.unwrap().into_inner();
+    let mut waiting = OperationServiceClient::new(vera);
+    let wait = WaitRequest { id: operation.id, timeout: None };
+    let waited = tokio::spawn(async move { waiting.wait(wait).await });
+    world.fleet().revoke_operator(RevokeOperatorRequest { name: "vera".into(), reason: "left".into() }).await.unwrap();
+    let ended = async {
+        let of_watch = loop {
+            match updates.message().await {
+                Ok(Some(_)) => {}
+                other => break other.unwrap_err(),
+            }
+        };
+        let of_pages = loop {
+            match pages.message().await {
+                Ok(Some(_)) => {}
+                other => break other.unwrap_err(),
+            }
+        };
+        [of_watch, of_pages, waited.await.unwrap().unwrap_err()]
+    };
+    for refused in tokio::time::timeout(BOUND, ended).await.unwrap() {
+        assert_eq!(refused.code(), Code::Unauthenticated, "{refused:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_component_that_takes_a_deleted_ones_name_has_neither_its_points_nor_its_epoch() {
+    let (world, mut session) = ready().await;
+    session.until(|message| matches!(message, ToAgent::Assignment(a) if a.instances[0].epoch == 1).then_some(())).await;
+    asked(&world, backup()).await;
+    let command = commanded(&mut session).await;
+    session.say(done(&command)).await;
+    acknowledged(&mut session, &command).await;
+    let points = async || {
+        let request = ListPointsRequest { component: "docs".into(), ..Default::default() };
+        RepositoryServiceClient::new(world.admins()).list_points(request).await.unwrap().into_inner().points
+    };
+    assert_eq!(points().await.len(), 1);
+    let delete = InventoryServiceDeleteRequest { kind: ResourceKind::Component.into(), name: "docs".into(), ..Default::default() };
+    eventually("nothing runs on it", async || world.inventory().delete(delete.clone()).await.is_ok()).await;
+    world.apply(STORED).await.unwrap();
+    assert_eq!(points().await, []);
+    session.say(report("docs", "istanbul")).await;
+    let epoch = session
+        .until(|message| match message {
+            ToAgent::Assignment(assignment) => assignment.instances.first().map(|instance| instance.epoch).filter(|epoch| *epoch > 1),
+            _ => None,
+        })
+        .await;
+    assert_eq!(epoch, 2);
 }
 
 #[tokio::test]
