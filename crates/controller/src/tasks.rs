@@ -57,6 +57,7 @@ impl Background {
         gate.spawn_vital("certificate", span(), certificate(api.clone(), tls));
         gate.spawn_vital("admins", span(), admins(api.clone()));
         gate.spawn_vital("health", span(), health(api.clone(), sickness));
+        gate.spawn_vital("resends", span(), resends(api.clone()));
         gate.spawn_vital("transitions", span(), transitions(api));
     }
 }
@@ -165,6 +166,22 @@ async fn health(api: Api, sickness: Sickness) {
             tracing::error!(why, "the store cannot be read");
         }
         sickness.store(Arc::new(now));
+    }
+}
+
+/// Counts commands that are sent again.
+async fn resends(api: Api) {
+    let token = api.agents.gate.token().clone();
+    let mut resends = api.agents.operations.resends();
+    let mut counted = 0;
+    loop {
+        let now = *resends.borrow_and_update();
+        api.agents.metrics.commands_resent.add(now.saturating_sub(counted), &[]);
+        counted = now;
+        tokio::select! {
+            () = token.cancelled() => return,
+            changed = resends.changed() => if changed.is_err() { return },
+        }
     }
 }
 

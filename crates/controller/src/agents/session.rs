@@ -144,10 +144,8 @@ impl Session {
         if let Some(assignment) = self.shared.assigner.reconcile(&self.peer.agent, revision, behind).await? {
             self.push(ToAgent::Assignment(assignment));
         }
-        let resent = answers.iter().filter(|answer| matches!(answer.message, Some(ToAgent::Command(_)))).count();
-        self.shared.metrics.commands_resent.add(u64::try_from(resent).unwrap_or(u64::MAX), &[]);
         self.pending.extend(answers);
-        tracing::info!(session = place.session(), protocol = LINK_PROTOCOL.minor, resent, "agent connected");
+        tracing::info!(session = place.session(), protocol = LINK_PROTOCOL.minor, "agent connected");
         Ok(place)
     }
 

@@ -56,7 +56,9 @@ pub(super) fn start(shared: &Arc<Shared>, journaled: Journaled) {
     shared.enter(Driver { operation: id, agent: agent.clone(), mailbox: sender, moved: Arc::clone(&moved) }, command);
     let span = tracing::info_span!("operation", %id, kind = journaled.state.task.kind().name(), target = %journaled.state.target, %agent);
     muster_service::trace::set_parent(&span, &journaled.state.traceparent);
-    let task = Task { shared: Arc::clone(shared), journaled, told: Told::default(), moved, suspensions: None };
+    // What was issued before this start may have been sent before it.
+    let sent = journaled.state.command().is_some();
+    let task = Task { shared: Arc::clone(shared), journaled, told: Told::default(), sent, moved, suspensions: None };
     if !shared.gate.spawn(format!("operation {id}"), span, task.run(mailbox)) {
         // The process stops; the journal keeps the operation for the next start.
         shared.leave(id, command);
@@ -67,6 +69,8 @@ struct Task {
     shared: Arc<Shared>,
     journaled: Journaled,
     told: Told,
+    /// Whether the command may have been sent before.
+    sent: bool,
     moved: Arc<AtomicI64>,
     /// The number of suspensions that `journaled` is known to have seen. `None`: not known.
     suspensions: Option<u64>,
@@ -162,6 +166,9 @@ impl Task {
         let command = Command { term: shared.store.term().0, ..command };
         self.told.command = true;
         if shared.send(&agent, session_response::Message::Command(command)) {
+            if std::mem::replace(&mut self.sent, true) {
+                shared.hub.resent();
+            }
             pass("controller.stop4.sent")?;
         }
         Ok(true)

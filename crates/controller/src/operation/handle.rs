@@ -198,6 +198,12 @@ impl Operations {
         self.shared.hub.shards()
     }
 
+    /// How many commands were sent again since the process began.
+    #[must_use]
+    pub fn resends(&self) -> watch::Receiver<u64> {
+        self.shared.hub.resends()
+    }
+
     /// Why the store was found to be behind its agents, in words. Empty: it was not.
     ///
     /// # Errors

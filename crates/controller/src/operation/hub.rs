@@ -18,6 +18,7 @@ pub struct Hub {
     generation: watch::Sender<u64>,
     live: Mutex<BTreeMap<OperationId, Live>>,
     shards: watch::Sender<u64>,
+    resends: watch::Sender<u64>,
 }
 
 #[derive(Debug, Default)]
@@ -36,6 +37,7 @@ impl Hub {
             generation: watch::Sender::new(0),
             live: Mutex::default(),
             shards: watch::Sender::new(0),
+            resends: watch::Sender::new(0),
         }
     }
 
@@ -56,6 +58,17 @@ impl Hub {
     /// An operation is driven from now on.
     pub fn enter(&self, operation: OperationId) {
         self.lock().insert(operation, Live::default());
+    }
+
+    /// A command was sent again.
+    pub fn resent(&self) {
+        self.resends.send_modify(|count| *count = count.wrapping_add(1));
+    }
+
+    /// How many commands were sent again.
+    #[must_use]
+    pub fn resends(&self) -> watch::Receiver<u64> {
+        self.resends.subscribe()
     }
 
     /// Newer progress of an operation that is driven; tells whether it differs from the one before in more than its time.

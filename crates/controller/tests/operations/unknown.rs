@@ -128,9 +128,11 @@ async fn a_command_that_never_arrived_is_sent_again_until_it_does() {
     controller.reaches(&accepted.id, OperationState::Running).await;
     session.cut(&agent, &controller).await;
     agent.behave(Manner::default());
+    assert_eq!(*controller.operations.resends().borrow(), 0);
     let _session = agent.connect(&controller);
     assert_eq!(controller.ends(&accepted.id).await.state(), OperationState::Succeeded);
     each_effect_once(&agent);
+    assert_eq!(*controller.operations.resends().borrow(), 1);
 }
 
 #[tokio::test]
