@@ -28,7 +28,7 @@ pub fn scenario(body: impl AsyncFnOnce(World) -> Result<()>) {
         Ok(Ok(())) => {}
         Ok(Err(error)) => {
             let tails = kept.tails();
-            panic!("{error:?}\n{tails}");
+            panic!("{error:#}\n{tails}");
         }
         Err(panic) => {
             eprintln!("{}", kept.tails());

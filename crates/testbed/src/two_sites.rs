@@ -81,7 +81,7 @@ impl TwoSites {
         let passphrase = self.passphrase.display().to_string();
         let yaml = self
             .operator
-            .says(&["repo", "init", name, "--folder", &folder.display().to_string(), "--passphrase-file", &passphrase])
+            .says(&["repo", "init", "--name", name, "--folder", &folder.display().to_string(), "--passphrase-file", &passphrase])
             .await?;
         // Made by root; the agents own it from here on, as where a system's administrator makes the folder.
         let chown = ["-R", "postgres:postgres", &folder.display().to_string()];
@@ -96,8 +96,7 @@ impl TwoSites {
     /// Where it cannot be made or is refused.
     pub async fn bucket_repository(&self, server: &S3) -> Result<()> {
         let passphrase = self.passphrase.display().to_string();
-        let arguments =
-            ["repo", "init", "primary", "--bucket", server.bucket(), "--endpoint", server.endpoint(), "--region", REGION, "--path-style"];
+        let arguments = ["repo", "init", "--bucket", server.bucket(), "--endpoint", server.endpoint(), "--region", REGION, "--path-style"];
         let mut arguments = arguments.to_vec();
         arguments.extend(["--passphrase-file", &passphrase]);
         let yaml = self.operator.says_with(&arguments, &[("AWS_ACCESS_KEY_ID", ACCESS_KEY), ("AWS_SECRET_ACCESS_KEY", SECRET_KEY)]).await?;
@@ -161,7 +160,7 @@ impl TwoSites {
     pub async fn grant(&self, component: &str) -> Result<()> {
         let passphrase = self.passphrase.display().to_string();
         let secrets = [("AWS_ACCESS_KEY_ID", ACCESS_KEY), ("AWS_SECRET_ACCESS_KEY", SECRET_KEY)];
-        self.operator.says_with(&["repo", "grant", component, "--passphrase-file", &passphrase, "--yes"], &secrets).await?;
+        self.operator.says_with(&["repo", "grant", component, "--passphrase-file", &passphrase], &secrets).await?;
         let folder = self.world.path("repository");
         if folder.is_dir() {
             let chown = ["-R", "postgres:postgres", &folder.display().to_string()];

@@ -53,7 +53,7 @@ async fn main() {
         Err(error) => Err(error),
     };
     if let Err(error) = outcome {
-        eprintln!("the demo failed: {error:?}");
+        eprintln!("the demo failed: {error:#}");
         std::process::exit(1);
     }
 }

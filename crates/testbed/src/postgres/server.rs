@@ -89,21 +89,12 @@ impl Postgres {
         Ok(server)
     }
 
-    /// A handle for a server that somebody else keeps in `data`, on a port that was taken for it: a restored copy.
-    ///
-    /// # Errors
-    /// Where the sockets' folder cannot be made.
-    pub fn elsewhere(world: &World, name: &str, data: PathBuf, port: Port) -> Result<Self> {
-        let sockets = world.folder("s", RunAs::Postgres)?;
-        Ok(Self {
-            world: world.clone(),
-            name: name.to_owned(),
-            data,
-            sockets,
-            port,
-            programs: Programs::default(),
-            process: Mutex::new(None),
-        })
+    /// A handle for a server that somebody else keeps in `data`, on a port that was taken for it: a copy restored beside, whose
+    /// socket lies in its own folder.
+    #[must_use]
+    pub fn elsewhere(world: &World, name: &str, data: PathBuf, port: Port) -> Self {
+        let (name, sockets) = (name.to_owned(), data.clone());
+        Self { world: world.clone(), name, data, sockets, port, programs: Programs::default(), process: Mutex::new(None) }
     }
 
     fn configure(&self, options: &Options) -> Result<()> {

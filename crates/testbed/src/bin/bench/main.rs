@@ -24,7 +24,7 @@ async fn main() -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("the benchmark failed: {error:?}");
+            eprintln!("the benchmark failed: {error:#}");
             ExitCode::FAILURE
         }
     }

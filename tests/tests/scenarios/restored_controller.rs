@@ -1,0 +1,59 @@
+//! A controller that is set back to an older copy of its state, as from a backup of last night. It must not run again what
+//! has run, and it must not lower an epoch.
+
+use anyhow::{Result, ensure};
+use muster_testbed::failpoints::Failpoints;
+use muster_testbed::postgres::server::{Options, Postgres};
+use muster_testbed::scenario::scenario;
+use muster_testbed::two_sites::TwoSites;
+use serde_json::Value;
+
+async fn epoch(sites: &TwoSites) -> Result<u64> {
+    let page = sites.operator.reads(&["status", "orders-db"]).await?;
+    let page = page.get("page").unwrap_or(&page).clone();
+    let epoch = page.pointer("/components/0/epoch").cloned().unwrap_or(Value::from("0"));
+    Ok(epoch.as_str().unwrap_or("0").parse()?)
+}
+
+#[test]
+fn an_in_place_restore_does_not_run_again_after_the_controller_was_set_back() {
+    scenario(async |world| {
+        let options = Options::default();
+        let (sites, server) = tokio::try_join!(TwoSites::start(&world), Postgres::start(&world, "pg", &options))?;
+        server.execute("postgres", "create table t as select 1 as i").await?;
+        sites.folder_repository().await?;
+        sites.postgres_component("orders-db", &server).await?;
+        sites.operator.says(&["backup", "orders-db"]).await?;
+
+        // The copy is taken while the restore is accepted, sent and not yet ended: it holds the intent without the outcome.
+        let hold = muster_testbed::failpoints::Hold::at(&world, "agent.stop7.done")?;
+        sites.istanbul.kill()?;
+        sites.istanbul.start_again(&hold.failpoints()).await?;
+        sites.istanbul.connected(&sites.operator).await?;
+        sites.fit("orders-db").await?;
+        let asking = sites.operator.starts("restore", &["restore", "orders-db", "--instance", "istanbul", "--in-place", "--yes"])?;
+        hold.reached(std::time::Duration::from_secs(60)).await?;
+        sites.controller.kill()?;
+        let old = sites.controller.copy_state("old-state").await?;
+        sites.controller.start_again(&Failpoints::none()).await?;
+        hold.release()?;
+        let status = asking.ended(std::time::Duration::from_secs(90)).await?;
+        ensure!(status.success(), "the restore ended with {status}: {}", asking.written()?);
+        let epoch_before = epoch(&sites).await?;
+        ensure!(epoch_before >= 2, "the in-place restore of the writer did not move the epoch: {epoch_before}");
+
+        // Life goes on after the restore; a second run would take this away.
+        server.execute("postgres", "create table written_since as select 2 as i").await?;
+        sites.controller.kill()?;
+        sites.controller.restore_state(&old).await?;
+        sites.controller.start_again(&Failpoints::none()).await?;
+        sites.istanbul.connected(&sites.operator).await?;
+        muster_testbed::eventually::until("no operation to be open", std::time::Duration::from_secs(60), async || {
+            Ok(sites.operations().await?.iter().all(|operation| operation.get("finishedAt").is_some()))
+        })
+        .await?;
+        ensure!(server.value("postgres", "select i from written_since").await? == "2", "the restore has run twice");
+        ensure!(epoch(&sites).await? >= epoch_before, "the epoch was lowered");
+        Ok(())
+    });
+}
