@@ -98,9 +98,8 @@ pub fn remove(own: &Path, name: &Name) -> Result<(), Fault> {
 pub fn export(own: &Path, name: Option<&Name>, folder: &Path) -> Result<&'static str, Fault> {
     let contexts = Contexts::load(own).map_err(|error| fault(&error))?;
     let context = contexts.find(name).map_err(|error| fault(&error))?;
-    let failed = |error: FileError| {
-        Fault::refused(ErrorKind::FailedPrecondition, error.to_string()).hint("give a folder that you may write")
-    };
+    let failed =
+        |error: FileError| Fault::refused(ErrorKind::FailedPrecondition, error.to_string()).hint("give a folder that you may write");
     if !folder.exists() {
         muster_service::files::create_private_folder(folder).map_err(failed)?;
     }

@@ -125,6 +125,7 @@ impl Controller {
         Fut: Future<Output = Result<Response<A>, Status>>,
     {
         let mut patience = Patience::new(self.retry_for, Instant::now());
+        let mut seldom = Seldom::default();
         loop {
             let fault = match tokio::time::timeout(attempt, send(Request::new(request.clone()))).await {
                 Ok(Ok(answer)) => return Ok(answer.into_inner()),
@@ -136,16 +137,21 @@ impl Controller {
             let Some((wait, left)) = again else {
                 return Err(self.explained(fault));
             };
-            self.unreachable(&fault, left);
+            if seldom.now(Instant::now()) {
+                self.unreachable(&fault, left);
+            }
             tokio::time::sleep(wait).await;
         }
     }
 
     /// Tells that the controller cannot be reached and that it is tried again.
     pub fn unreachable(&self, fault: &Fault, left: Duration) {
-        let seen = fault.evidence.last().unwrap_or(&fault.message);
         let left = crate::render::amount::rounded(left);
-        self.console.note(&format!("controller {}: no answer ({seen}); trying again for {left}. Agents and databases go on", self.place));
+        self.console.note(&format!(
+            "controller {}: no answer ({}); trying again for {left}. Agents and databases go on",
+            self.place,
+            cause(fault)
+        ));
     }
 
     /// A failure to reach the controller with where it was sought and what to do on which host.
@@ -211,6 +217,30 @@ impl Patience {
     }
 }
 
+/// Why a controller cannot be reached, in a few words: the innermost cause, without the library's link to its manual.
+#[must_use]
+pub fn cause(fault: &Fault) -> &str {
+    let seen = fault.evidence.last().unwrap_or(&fault.message);
+    seen.split(": https://").next().unwrap_or(seen)
+}
+
+/// The same thing is told every ten seconds at most.
+#[derive(Debug, Default)]
+pub struct Seldom {
+    last: Option<Instant>,
+}
+
+impl Seldom {
+    /// Whether it may be told now; then it counts as told.
+    pub fn now(&mut self, now: Instant) -> bool {
+        let may = self.last.is_none_or(|last| now.duration_since(last) >= Duration::from_secs(10));
+        if may {
+            self.last = Some(now);
+        }
+        may
+    }
+}
+
 /// A new `request_id`: 32 hexadecimal digits.
 #[must_use]
 pub fn request_id(given: Option<&str>) -> String {
@@ -245,6 +275,16 @@ mod tests {
         let late = start + Duration::from_millis(9_900);
         assert_eq!(patience.next(late, 1.0), Some((Duration::from_millis(100), Duration::from_millis(100))));
         assert_eq!(patience.next(start + Duration::from_secs(10), 1.0), None);
+    }
+
+    #[test]
+    fn the_same_trouble_is_told_every_ten_seconds_and_without_links() {
+        let start = Instant::now();
+        let mut seldom = Seldom::default();
+        let told = [0, 1, 9, 10, 15, 20].map(|second| seldom.now(start + Duration::from_secs(second)));
+        assert_eq!(told, [true, false, false, true, false, true]);
+        let fault = Fault::failed(ErrorKind::Unavailable, "transport error").evidence("peer closed: https://docs.rs/rustls/x");
+        assert_eq!(cause(&fault), "peer closed");
     }
 
     #[test]

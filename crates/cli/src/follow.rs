@@ -15,7 +15,7 @@ use rand::RngExt;
 use tonic::Streaming;
 
 use crate::console::Console;
-use crate::controller::{Controller, Patience, Repeat};
+use crate::controller::{Controller, Patience, Repeat, Seldom, cause};
 use crate::exit::{Exit, has_ended};
 use crate::progress::{Meter, told};
 use crate::render;
@@ -94,6 +94,7 @@ pub async fn get(controller: &Controller, id: &str) -> Result<Operation, Fault> 
 pub async fn follow(controller: &Controller, console: &Console, operation: Operation) -> Result<Followed, Fault> {
     let mut followed = Following { view: View::new(console), console: *console, operation };
     let mut patience = Patience::new(AWAY, Instant::now());
+    let mut seldom = Seldom::default();
     // Created once: a Ctrl-C between two waits is not lost.
     let mut interrupt = std::pin::pin!(tokio::signal::ctrl_c());
     loop {
@@ -117,7 +118,9 @@ pub async fn follow(controller: &Controller, console: &Console, operation: Opera
                     let id = render::amount::short(&followed.operation.id).to_owned();
                     return Err(controller.explained(fault).evidence(format!("the operation goes on; later: `muster watch {id}`")));
                 };
-                followed.view.line(console, &away(controller, &fault, left));
+                if seldom.now(Instant::now()) {
+                    followed.view.line(console, &away(controller, &fault, left));
+                }
                 tokio::time::sleep(wait).await;
             }
             Err(fault) => {
@@ -129,7 +132,7 @@ pub async fn follow(controller: &Controller, console: &Console, operation: Opera
 }
 
 fn away(controller: &Controller, fault: &Fault, left: Duration) -> String {
-    let seen = fault.evidence.last().unwrap_or(&fault.message);
+    let seen = cause(fault);
     format!("controller {} is away ({seen}); the agent goes on; trying again for {}", controller.place, render::amount::rounded(left))
 }
 

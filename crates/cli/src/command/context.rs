@@ -47,7 +47,9 @@ enum Action {
     #[command(after_help = "Examples:\n  muster context show\n  muster context show --context production")]
     Show,
     /// Writes ca.pem, cert.pem and key.pem (0600) for clients that want files: grpcurl, Python, Go.
-    #[command(after_help = "Examples:\n  muster context export tls && grpcurl -cacert tls/ca.pem -cert tls/cert.pem -key tls/key.pem 127.0.0.1:7400 list")]
+    #[command(
+        after_help = "Examples:\n  muster context export tls && grpcurl -cacert tls/ca.pem -cert tls/cert.pem -key tls/key.pem 127.0.0.1:7400 list"
+    )]
     Export {
         /// The folder; it is made where it is missing.
         folder: PathBuf,

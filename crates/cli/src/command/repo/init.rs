@@ -3,6 +3,7 @@
 use clap::Args;
 use muster_common::fault::{ErrorKind, Fault};
 use muster_common::name::Name;
+use muster_repository::error::Error;
 use muster_repository::keys::KdfCost;
 use muster_repository::repository::Repository;
 use muster_wire::proto::v1::Resource;
@@ -42,7 +43,7 @@ pub async fn run(app: &App, arguments: Arguments) -> Result<Exit, Fault> {
     let found = arguments.place.required()?;
     let passphrase = place::passphrase(&arguments.passphrase.passphrase_file)?;
     place::check_new(&passphrase)?;
-    let pin = Repository::init(&found.location, &passphrase, KdfCost::STANDARD).await.map_err(|error| error.fault())?;
+    let pin = Repository::init(&found.location, &passphrase, KdfCost::STANDARD).await.map_err(|error| refused(&error))?;
     let repository = Repository::open(&found.location, pin).await.map_err(|error| error.fault())?;
     let report = repository.probe().await.map_err(|error| error.fault())?;
     for weak in &report.weak {
@@ -65,4 +66,9 @@ pub async fn run(app: &App, arguments: Arguments) -> Result<Exit, Fault> {
          Next: `muster apply -f FILE`, then `muster repo grant COMPONENT --passphrase-file FILE`",
     );
     Ok(Exit::Ok)
+}
+
+/// Where there is one already nothing was changed; what else fails may have left a key object behind, which nothing reads.
+fn refused(error: &Error) -> Fault {
+    if matches!(error, Error::RepositoryExists { .. }) { place::unread(error) } else { error.fault() }
 }

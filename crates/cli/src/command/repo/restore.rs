@@ -99,8 +99,8 @@ pub async fn run(app: &App, arguments: Arguments) -> Result<Exit, Fault> {
         (true, Some(port)) => port,
         (true, None) => free_port()?,
     };
-    let engine = engine(&summary.details.kind, &into, port, &arguments)?;
     let scratch = Scratch::make(&into)?;
+    let engine = engine(&summary.details.kind, &into, &scratch.path, port, &arguments)?;
     let cancel = CancellationToken::new();
     let (progress, seen) = watch::channel(Progress::default());
     let work = Work {
@@ -172,7 +172,7 @@ fn told(progress: &Progress) -> muster_wire::proto::v1::Progress {
 }
 
 /// What knows how to restore points of that kind.
-fn engine(kind: &str, into: &Path, port: u16, arguments: &Arguments) -> Result<Box<dyn Engine>, Fault> {
+fn engine(kind: &str, into: &Path, scratch: &Path, port: u16, arguments: &Arguments) -> Result<Box<dyn Engine>, Fault> {
     match kind {
         "postgres.physical" => {
             let own = std::env::current_exe().map_err(|error| {
@@ -181,7 +181,8 @@ fn engine(kind: &str, into: &Path, port: u16, arguments: &Arguments) -> Result<B
             let config = PostgresConfig {
                 name: into.display().to_string(),
                 address: Address::Tcp { host: "127.0.0.1".into(), port: if port == 0 { 5432 } else { port } },
-                data_directory: into.to_owned(),
+                // No instance of this machine is meant: the restore goes beside one that is not there.
+                data_directory: scratch.join("absent"),
                 user: arguments.user.clone(),
                 database: "postgres".into(),
                 password_file: None,
