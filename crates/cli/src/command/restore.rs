@@ -53,7 +53,7 @@ pub struct Arguments {
     /// With --in-place: do not ask.
     #[arg(short, long)]
     yes: bool,
-    /// Where a tablespace goes. May be given several times. Default: `tablespaces/<oid>` beside the data directory.
+    /// Where a tablespace goes. May be given several times. Default: where it stood, else `<data>.tablespace-<oid>`.
     #[arg(long = "tablespace", value_name = "OID=FOLDER", value_parser = tablespace)]
     tablespaces: Vec<(u32, String)>,
     /// With --in-place: how long the old directory is kept. Default: 24h.

@@ -210,7 +210,8 @@ fn judge_beside(config: &PostgresConfig, directory: &Path, port: u16, refusals: 
         refusals.push(refuse(format!("{} is no absolute path without quotes", directory.display()), "name an absolute path"));
     }
     let (real_target, own) = (real(directory), real(&config.data_directory));
-    if real_target.starts_with(&own) || own.starts_with(&real_target) {
+    // The same folder is fine: it is free, and a restore without an instance has no other one.
+    if real_target != own && (real_target.starts_with(&own) || own.starts_with(&real_target)) {
         refusals.push(refuse(
             format!("{} and the data directory {} contain each other", directory.display(), own.display()),
             "choose a folder beside it",

@@ -177,3 +177,16 @@ fn configuration_outside_of_the_data_directory_is_part_of_the_point() {
         (before, server.config_file.as_ref().unwrap().display().to_string())
     );
 }
+
+#[test]
+fn a_restore_without_any_instance_goes_into_the_folder_that_is_named() {
+    let (server, bench) = (filled(), Bench::new());
+    let before = checksum(server.port);
+    let outcome = bench.back_up(&server.config()).unwrap();
+    let (port, directory) = (free_port(), bench.folder.path().join("copy"));
+    let mut config = server.config();
+    config.data_directory = directory.clone();
+    bench.restore(&config, &bench.restore_request(outcome.point, RestoreTarget::Beside { directory: directory.clone(), port })).unwrap();
+    assert_eq!(checksum(port), before);
+    stop_at(&directory);
+}

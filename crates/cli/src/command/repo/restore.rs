@@ -64,7 +64,7 @@ pub struct Arguments {
     /// Only tell what it would do.
     #[arg(long)]
     dry_run: bool,
-    /// Where a tablespace goes. May be given several times. Default: `tablespaces/<oid>` beside the folder.
+    /// Where a tablespace goes. May be given several times. Default: `<folder>.tablespace-<oid>`.
     #[arg(long = "tablespace", value_name = "OID=FOLDER", value_parser = crate::command::restore::tablespace)]
     tablespaces: Vec<(u32, String)>,
     /// The folder of PostgreSQL's initdb, postgres and pg_ctl. Default: /usr/lib/postgresql/<major>/bin.
