@@ -34,7 +34,7 @@ use crate::state::{StateDirectory, boot_id};
 use crate::task::inbox::Inbox;
 use crate::task::intake::Intake;
 use crate::task::runner::Runner;
-use crate::task::scratch::Scratch;
+use crate::task::scratch::{Scratch, bound_cache};
 
 /// How long tasks may take to stop when the agent is asked to. What has not stopped then is resumed by the next process.
 const DRAIN: Duration = Duration::from_secs(15);
@@ -105,12 +105,14 @@ fn open(config: &Config, state: &StateDirectory) -> anyhow::Result<Agent> {
     for folder in [&scratch, &run_directory] {
         files::create_private_folder(folder)?;
     }
+    let cache = scratch.join("cache");
+    bound_cache(&cache, config.scratch_limit).context("bound the cache")?;
     let wal_get = vec![own_program()?.display().to_string(), "wal-get".to_owned()];
     let build = move |name: &_, assigned: &_| engines::build(name, assigned, &wal_get);
     Ok(Agent {
         inbox: Arc::new(inbox),
         assignments: Assignments::open(&state.join("assignment"), memory.clone(), Box::new(build)).context("read the stored assignment")?,
-        repositories: Repositories::new(secret, scratch.join("cache"), memory.clone()),
+        repositories: Repositories::new(secret, cache, memory.clone()),
         kept: KeptDirectories::open(&state.join("kept")).context("read what restores kept aside")?,
         outbox: Outbox::default(),
         scratch: Scratch::new(scratch.join("tasks"), config.scratch_limit),

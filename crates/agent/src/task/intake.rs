@@ -180,7 +180,7 @@ impl Intake {
                 .problems
                 .iter()
                 .fold(fault, |fault, problem| fault.evidence(problem.clone()))
-                .hint("look at the instance's declaration with `muster get`")
+                .hint("look at the component's declaration, and at the agent's problems with `muster agents`")
         })?;
         let command = convert::command_from_proto(message, instance.assigned.component)?;
         let remembered = self.agent.memory.get();

@@ -151,7 +151,8 @@ async fn run(agent: &Agent, command: &Command, instance: &Instance, work: &Work)
             if !agent.kept.contains(&command.instance, &request.path) {
                 if request.path.exists() {
                     let message = format!("discard {}: no restore of {} keeps it", request.path.display(), command.instance);
-                    return Err(Fault::refused(ErrorKind::NotFound, message).hint("`muster describe component` lists what is kept"));
+                    return Err(Fault::refused(ErrorKind::NotFound, message)
+                        .hint("`muster ops` lists restores, and `muster discard OP` removes what one of them kept"));
                 }
             } else {
                 instance.engine.discard(work, request).await?;

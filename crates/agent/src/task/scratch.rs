@@ -78,6 +78,18 @@ impl Scratch {
     }
 }
 
+/// Empties a cache that has outgrown its bound. To be called before anything uses it: all of it can be read again. Blocks for the disk.
+///
+/// # Errors
+/// What the system said.
+pub fn bound_cache(folder: &Path, limit: u64) -> io::Result<()> {
+    if used(folder)? > limit {
+        tracing::info!(folder = %folder.display(), limit, "the cache has outgrown its bound and is emptied");
+        gone(fs::remove_dir_all(folder))?;
+    }
+    Ok(())
+}
+
 fn gone(removed: io::Result<()>) -> io::Result<()> {
     match removed {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -140,6 +152,19 @@ mod tests {
         scratch.remove(id(1)).unwrap();
         scratch.remove(id(1)).unwrap();
         assert!(scratch.make(id(2)).is_ok());
+    }
+
+    #[test]
+    fn a_cache_over_its_bound_is_emptied_and_one_within_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = folder.path().join("cache");
+        bound_cache(&cache, 10).unwrap();
+        fs::create_dir(&cache).unwrap();
+        fs::write(cache.join("table"), [0; 10]).unwrap();
+        bound_cache(&cache, 10).unwrap();
+        assert!(cache.exists());
+        bound_cache(&cache, 9).unwrap();
+        assert!(!cache.exists());
     }
 
     #[test]
