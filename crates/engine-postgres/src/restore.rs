@@ -3,7 +3,7 @@
 //! What always holds: until all files are durable nothing that was there is touched; what was there is moved, never
 //! removed, and put back where the new one does not come up; a directory that is not whole has no `pg_control`; the
 //! target of recovery is the start of the last record wanted, so that a log that ends early stops the server instead of
-//! promoting it. [`note`] tells how a run that was killed goes on.
+//! promoting it. `restore/note.rs` tells how a run that was killed goes on.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

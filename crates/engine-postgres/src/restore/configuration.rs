@@ -65,7 +65,7 @@ pub fn recovery(helper: &[String], target: Lsn, timeline: u32) -> Vec<Setting> {
     ]
 }
 
-/// `postgresql.auto.conf` for a restored server: what was there without [`DROPPED`] and without what is set anew.
+/// `postgresql.auto.conf` for a restored server: what was there without what is dropped and without what is set anew.
 #[must_use]
 pub fn auto_conf(before: &str, lasting: &[Setting], temporary: &[Setting]) -> String {
     let set_anew = |name: &str| lasting.iter().chain(temporary).any(|(set, _)| *set == name);
