@@ -170,16 +170,6 @@ impl Found {
         };
         Repository::open(&self.location, pin).await.map_err(|error| unread(&error))
     }
-
-    /// Opens it and proves at once that the passphrase is its own.
-    ///
-    /// # Errors
-    /// As [`Found::open`], and where the passphrase is wrong.
-    pub async fn open_with(&self, passphrase: &Secret) -> Result<Repository, Fault> {
-        let repository = self.open().await?;
-        repository.check_passphrase(passphrase).await.map_err(|error| unread(&error))?;
-        Ok(repository)
-    }
 }
 
 fn absolute(path: &Path) -> Result<PathBuf, Fault> {

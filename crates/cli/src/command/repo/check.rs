@@ -10,6 +10,10 @@ use muster_common::fault::{ErrorKind, Fault};
 use muster_common::id::ComponentId;
 use muster_repository::check::{CheckOptions, CheckReport};
 use muster_repository::counters::Counters;
+use muster_repository::error::{Error, KeyError};
+use muster_repository::keys::DataKeys;
+use muster_repository::repository::Repository;
+use muster_repository::secret::Secret;
 use muster_wire::proto::v1::Progress;
 use serde_json::json;
 
@@ -48,21 +52,10 @@ pub struct Arguments {
 pub async fn run(app: &App, arguments: Arguments) -> Result<Exit, Fault> {
     let found = arguments.place.required()?;
     let passphrase = arguments.passphrase_file.as_deref().map(place::passphrase).transpose()?;
-    let mut keys = Vec::new();
-    let repository = match &passphrase {
-        None => found.open().await?,
-        Some(passphrase) => {
-            let repository = found.open_with(passphrase).await?;
-            let (granted, _) = repository.granted().await.map_err(|error| place::unread(&error))?;
-            for component in granted.into_iter().filter(|id| arguments.component_id.is_none_or(|wanted| wanted == *id)) {
-                // A key object that is damaged is a finding of the check, not its end.
-                match repository.unlock_with_passphrase(component, passphrase).await {
-                    Ok(unlocked) => keys.push(unlocked),
-                    Err(error) => app.console.say(&format!("component {component} is checked without its key: {error}\n")),
-                }
-            }
-            repository
-        }
+    let repository = found.open().await?;
+    let keys = match &passphrase {
+        None => Vec::new(),
+        Some(passphrase) => unlocked(app, &repository, passphrase, arguments.component_id).await?,
     };
     let options = CheckOptions { read_data: arguments.read_data, component: arguments.component_id, ..CheckOptions::default() };
     let counters = Arc::new(Counters::default());
@@ -73,6 +66,25 @@ pub async fn run(app: &App, arguments: Arguments) -> Result<Exit, Fault> {
     };
     show(app, &report)?;
     Ok(if report.problems.is_empty() { Exit::Ok } else { Exit::Damage })
+}
+
+/// The keys of all components there, or of the wanted one.
+async fn unlocked(app: &App, repository: &Repository, passphrase: &Secret, wanted: Option<ComponentId>) -> Result<Vec<DataKeys>, Fault> {
+    let (granted, _) = repository.granted().await.map_err(|error| place::unread(&error))?;
+    if granted.is_empty() {
+        // No key will prove it.
+        repository.check_passphrase(passphrase).await.map_err(|error| place::unread(&error))?;
+    }
+    let mut keys = Vec::new();
+    for component in granted.into_iter().filter(|id| wanted.is_none_or(|wanted| wanted == *id)) {
+        match repository.unlock_with_passphrase(component, passphrase).await {
+            Ok(unlocked) => keys.push(unlocked),
+            Err(wrong @ Error::Key(KeyError::WrongPassphrase)) => return Err(place::unread(&wrong)),
+            // A key object that is damaged is a finding of the check, not its end.
+            Err(error) => app.console.say(&format!("component {component} is checked without its key: {error}\n")),
+        }
+    }
+    Ok(keys)
 }
 
 /// Tells how far it is, every five seconds, for as long as it is not dropped.

@@ -51,12 +51,13 @@ struct Row {
 pub async fn run(app: &App, arguments: Arguments) -> Result<Exit, Fault> {
     let found = arguments.place.required()?;
     let passphrase = arguments.passphrase_file.as_deref().map(place::passphrase).transpose()?;
-    let repository = match &passphrase {
-        Some(passphrase) => found.open_with(passphrase).await?,
-        None => found.open().await?,
-    };
+    let repository = found.open().await?;
     let mut listings = repository.list_points(arguments.component_id).await.map_err(|error| place::unread(&error))?;
     listings.reverse();
+    if let (Some(passphrase), true) = (&passphrase, listings.is_empty()) {
+        // No point will prove it.
+        repository.check_passphrase(passphrase).await.map_err(|error| place::unread(&error))?;
+    }
     let rows = match passphrase {
         Some(passphrase) => opened(&repository, listings, &passphrase).await?,
         None => listings.into_iter().map(unopened).collect(),

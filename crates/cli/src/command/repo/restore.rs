@@ -84,7 +84,7 @@ pub struct Arguments {
 /// Where the passphrase is wrong, the folder is not empty, the point is damaged, or the server does not start.
 pub async fn run(app: &App, arguments: Arguments) -> Result<Exit, Fault> {
     let passphrase = place::passphrase(&arguments.passphrase.passphrase_file)?;
-    let repository = arguments.place.required()?.open_with(&passphrase).await?;
+    let repository = arguments.place.required()?.open().await?;
     let component = component(&repository, arguments.component_id).await?;
     let keys = repository.unlock_with_passphrase(component, &passphrase).await.map_err(|error| place::unread(&error))?;
     let points = repository.list_points(Some(component)).await.map_err(|error| place::unread(&error))?;
