@@ -159,6 +159,7 @@ impl Check<'_> {
     }
 
     fn note(&mut self, damage: Damage, point: Option<(ComponentId, PointId)>) {
+        self.repository.distrust(&damage);
         if self.found.len() >= MAX_PROBLEMS && !self.found.contains_key(&damage) {
             self.report.more_problems = true;
             return;

@@ -184,7 +184,7 @@ pub enum Error {
 }
 
 /// What a restore could not bring back.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct DamagedFiles {
     /// How many files are hurt.
     pub files: usize,

@@ -97,7 +97,7 @@ struct Kept {
 }
 
 /// How much memory kept tables may take, in bytes.
-const MAX_KEPT: usize = 128 << 20;
+const MAX_KEPT: usize = 32 << 20;
 
 impl Tables {
     pub(crate) fn new(repository: Repository, keys: DataKeys, cache: Option<PathBuf>) -> Self {
@@ -244,6 +244,12 @@ impl Tables {
         } else {
             Err(Malformed::wrong(format!("a frame of another kind where a {kind:?} is expected")))
         };
-        opened.map(|plain| ReadFrame { plain }).map_err(|wrong| wrong.at_offset(path, Some(u64::from(row.offset))))
+        opened.map(|plain| ReadFrame { plain }).map_err(|wrong| {
+            let error = wrong.at_offset(path, Some(u64::from(row.offset)));
+            if let Error::Damaged(damage) = &error {
+                self.repository.distrust(damage);
+            }
+            error
+        })
     }
 }

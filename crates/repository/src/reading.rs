@@ -192,6 +192,8 @@ impl Repository {
         let tables = Tables::new(self.clone(), keys.clone(), None);
         let mut read = Point { summary, files: Vec::new(), folders: Vec::new(), symlinks: Vec::new(), packs, tables };
         let pieces = body.lists.iter().map(|piece| read.place(piece)).collect::<Result<Vec<_>, _>>().map_err(|wrong| wrong.at(&path))?;
+        // A list of a million files is not copied while it grows.
+        read.files.reserve_exact(usize::try_from(body.files).unwrap_or(0).min(1 << 20));
         let tables = read.tables.clone();
         let mut frames = stream::iter(pieces)
             .map(|(pack, name)| {
@@ -199,9 +201,13 @@ impl Repository {
                 async move { tables.frame(pack, name, FrameKind::List).await }
             })
             .buffered(AT_ONCE);
-        let mut seen = HashSet::new();
+        let mut seen = Vec::new();
         while let Some(frame) = frames.try_next().await? {
             read.add_rows(&frame.plain, &mut seen).map_err(|wrong| wrong.at(&path))?;
+        }
+        seen.sort_unstable();
+        if seen.windows(2).any(|pair| pair.first() == pair.last()) {
+            return Err(Malformed::wrong("its list of files names a path twice").at(path));
         }
         let counts = [read.files.len() as u64, read.folders.len() as u64, read.symlinks.len() as u64];
         if counts != [read.summary.files, read.summary.folders, read.summary.symlinks] {
@@ -226,14 +232,12 @@ impl Point {
         crate::format::layout::point(self.summary.component, self.summary.point)
     }
 
-    fn add_rows(&mut self, mut plain: &[u8], seen: &mut HashSet<u128>) -> Result<(), Malformed> {
+    fn add_rows(&mut self, mut plain: &[u8], seen: &mut Vec<u128>) -> Result<(), Malformed> {
         while !plain.is_empty() {
             let entry = Entry::decode_length_delimited(&mut plain).map_err(|error| Malformed::wrong(format!("list of files: {error}")))?;
             let path = RelPath::new(entry.path.clone()).map_err(|wrong| Malformed::wrong(wrong.to_string()))?;
             let group = group_of(entry.group, entry.tablespace)?;
-            if !seen.insert(fingerprint(group, &path)) {
-                return Err(Malformed::wrong(format!("{path} is listed twice")));
-            }
+            seen.push(fingerprint(group, &path));
             match entry.form {
                 FORM_FILE => self.files.push(file(&entry, path, group, self.packs.len())?),
                 FORM_FOLDER => self.folders.push(FolderEntry { path, mode: entry.mode, group }),

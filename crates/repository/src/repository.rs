@@ -1,6 +1,7 @@
 //! A repository: made once, opened by its pin, listed without any key.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt, stream};
@@ -17,7 +18,7 @@ use crate::format::{MIN_READER, Malformed, VERSION, check_reader, layout};
 use crate::keys::{KdfCost, new_signer, public_of, random};
 use crate::location::{Location, Pin};
 use crate::secret::Secret;
-use crate::store::{Listed, Store, Trouble, wall_clock};
+use crate::store::{Listed, Store, Trouble, lock, wall_clock};
 
 /// Requests that run at once where many small objects are read.
 pub(crate) const AT_ONCE: usize = 16;
@@ -27,6 +28,8 @@ pub(crate) const AT_ONCE: usize = 16;
 pub struct Repository {
     store: Store,
     pin: Arc<Pin>,
+    /// Packs in which this process found damage: nothing is deduplicated against them.
+    hurt_packs: Arc<Mutex<BTreeSet<PackId>>>,
 }
 
 /// A recovery point as its clear header tells it; **not authenticated** before it is read with its key.
@@ -113,7 +116,7 @@ impl Repository {
         }
         verify(&pin.public_key, ObjectKind::Config, layout::CONFIG, &bytes).map_err(|wrong| wrong.at(layout::CONFIG))?;
         store.require_config();
-        Ok(Self { store, pin: Arc::new(pin) })
+        Ok(Self { store, pin: Arc::new(pin), hurt_packs: Arc::default() })
     }
 
     /// What a place says that it is: signed by itself only, so that anyone can have put it there. Pin it once somebody looked.
@@ -140,7 +143,7 @@ impl Repository {
     /// The same repository, where a store that does not answer is asked again for `patience`.
     #[must_use]
     pub fn with_patience(&self, patience: Duration) -> Self {
-        Self { store: self.store.with_patience(patience), pin: self.pin.clone() }
+        Self { store: self.store.with_patience(patience), ..self.clone() }
     }
 
     /// What it is recognised by.
@@ -153,6 +156,17 @@ impl Repository {
     #[must_use]
     pub fn trouble(&self) -> Option<Trouble> {
         self.store.trouble()
+    }
+
+    /// Damage was found: where it is in a pack, later points store anew what they would have taken from it.
+    pub(crate) fn distrust(&self, damage: &Damage) {
+        if let Some((_, pack)) = layout::parse_pack(&damage.object) {
+            lock(&self.hurt_packs).insert(pack);
+        }
+    }
+
+    pub(crate) fn is_distrusted(&self, pack: PackId) -> bool {
+        lock(&self.hurt_packs).contains(&pack)
     }
 
     pub(crate) fn store(&self) -> &Store {

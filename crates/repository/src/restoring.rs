@@ -8,6 +8,7 @@ mod plan;
 mod worker;
 
 use std::collections::{BTreeSet, HashSet};
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -16,9 +17,8 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::counters::Counters;
-use crate::error::{DamagedFiles, Error, StoreErrorKind};
-use crate::reading::Point;
-use crate::store::lock;
+use crate::error::{Error, StoreErrorKind};
+use crate::reading::{LeafPlace, Point};
 
 use plan::{FileState, Unit, Window};
 use worker::{Fetched, Shared, Work};
@@ -65,13 +65,13 @@ impl Point {
         if !(1..=64).contains(&options.threads) || !(1..=64).contains(&options.in_flight) {
             return Err(Error::Invalid(format!("{} threads, {} reads in flight; expected 1 to 64", options.threads, options.in_flight)));
         }
-        let files = self.file_states(&jobs)?;
-        let bytes = files.iter().map(|file| file.size).sum();
+        let summary = self.check_jobs(&jobs)?;
+        let folders = if options.fsync { folders_of(&jobs) } else { BTreeSet::new() };
         let shared = Arc::new(Shared::new(self.tables.clone(), options.fsync, options.cancel.child_token(), counters.clone()));
         let (work, received) = mpsc::channel(options.threads * 2);
         let threads = worker::start(&shared, received, options.threads);
         let (units, planned) = mpsc::channel(options.in_flight * 2);
-        let planning = plan_all(self, &shared, &files, units, work.clone());
+        let planning = plan_all(self, &shared, jobs, units, work.clone());
         let fetching = fetch_all(&shared, planned, work, options.in_flight);
         let both = async { tokio::join!(planning, fetching) };
         let (planned, fetched) = tokio::select! {
@@ -84,64 +84,85 @@ impl Point {
         threads.join().await?;
         shared.check()?;
         if options.fsync {
-            sync_folders(&jobs).await?;
+            sync_folders(folders).await?;
         }
-        if let Some(damaged) = hurt(&shared, &files) {
-            return Err(Error::DamagedFiles(Arc::new(damaged)));
+        match shared.damaged() {
+            Some(damaged) => Err(Error::DamagedFiles(Arc::new(damaged))),
+            None => Ok(summary),
         }
-        Ok(ExtractSummary { files: files.len() as u64, bytes })
     }
 
-    fn file_states(&self, jobs: &[Extract]) -> Result<Vec<Arc<FileState>>, Error> {
-        let mut destinations = HashSet::new();
-        let state = |job: &Extract| {
-            let file = self.files.get(job.file).ok_or_else(|| Error::Invalid(format!("the point has no file number {}", job.file)))?;
-            Ok(Arc::new(FileState::new(job, file)))
-        };
+    fn check_jobs(&self, jobs: &[Extract]) -> Result<ExtractSummary, Error> {
+        let mut hashes = Vec::with_capacity(jobs.len());
+        let mut summary = ExtractSummary::default();
         for job in jobs {
-            if !destinations.insert(&job.destination) {
-                return Err(Error::Invalid(format!("two files are to be restored to {}", job.destination.display())));
+            let file = self.files.get(job.file).ok_or_else(|| Error::Invalid(format!("the point has no file number {}", job.file)))?;
+            hashes.push(blake3::hash(job.destination.as_os_str().as_bytes()).as_bytes().first_chunk::<8>().copied());
+            summary.files += 1;
+            summary.bytes += file.size;
+        }
+        // Short hashes first: a million paths are not kept twice for a mistake that is rarely made.
+        hashes.sort_unstable();
+        if hashes.windows(2).any(|pair| pair.first() == pair.last()) {
+            let mut destinations = HashSet::new();
+            if let Some(twice) = jobs.iter().find(|job| !destinations.insert(&job.destination)) {
+                return Err(Error::Invalid(format!("two files are to be restored to {}", twice.destination.display())));
             }
         }
-        jobs.iter().map(state).collect()
+        Ok(summary)
     }
 }
 
-/// Reads the maps of the files in order, and plans the reads of one window after the other.
+/// What is handed on for each leaf of each file; none for an empty file.
+type Planned = (Arc<FileState>, Result<Option<LeafPlace>, Error>);
+
+/// The leaves of one file as items of a stream.
+fn leaf_items(state: &Arc<FileState>, leaves: Result<Vec<LeafPlace>, Error>) -> Vec<Planned> {
+    match leaves {
+        Ok(leaves) if leaves.is_empty() => vec![(state.clone(), Ok(None))],
+        Ok(leaves) => leaves.into_iter().map(|leaf| (state.clone(), Ok(Some(leaf)))).collect(),
+        Err(error) => vec![(state.clone(), Err(error))],
+    }
+}
+
+/// Reads the maps of the files in order, and plans the reads of one window after the other. What is known of a file lives from
+/// here until it is whole, so that a million files take no more memory than their paths.
 async fn plan_all(
     point: &Point,
     shared: &Shared,
-    files: &[Arc<FileState>],
+    jobs: Vec<Extract>,
     units: mpsc::Sender<Unit>,
     work: mpsc::Sender<Work>,
 ) -> Result<(), Error> {
     let hung_up = |_| Error::Cancelled;
     // The streams own what they hand on: futures over borrowed items could not be spawned.
-    let mut leaves = stream::iter(files.to_vec())
-        .map(|state| async move {
+    let mut leaves = stream::iter(jobs)
+        .map(|job| async move {
+            let state = Arc::new(plan::file_state(point, job)?);
             let leaves = plan::leaves(point, &state).await;
-            (state, leaves)
+            Ok::<_, Error>(leaf_items(&state, leaves))
         })
         .buffered(crate::repository::AT_ONCE)
-        .flat_map(|(state, leaves)| match leaves {
-            Ok(leaves) => stream::iter(leaves.into_iter().map(|leaf| (state.clone(), Ok(leaf))).collect::<Vec<_>>()),
-            Err(error) => stream::iter(vec![(state, Err(error))]),
+        .flat_map(|planned| match planned {
+            Ok(items) => stream::iter(items.into_iter().map(Ok).collect::<Vec<_>>()),
+            Err(error) => stream::iter(vec![Err(error)]),
         })
-        .map(|(state, leaf)| async move {
+        .map(|planned| async move {
+            let (state, leaf): Planned = planned?;
             let pieces = match leaf {
-                Ok(leaf) => plan::pieces(point, &state, leaf).await.map(|pieces| (leaf.offset, pieces)),
+                Ok(Some(leaf)) => plan::pieces(point, &state, leaf).await.map(|pieces| Some((leaf.offset, pieces))),
+                Ok(None) => Ok(None),
                 Err(error) => Err(error),
             };
-            (state, pieces)
+            Ok::<_, Error>((state, pieces))
         })
         .buffered(crate::repository::AT_ONCE);
-    for state in files.iter().filter(|state| state.size == 0) {
-        work.send(Work::Empty(state.clone())).await.map_err(|_| Error::Cancelled)?;
-    }
     let mut window = Window::default();
-    while let Some((state, pieces)) = leaves.next().await {
+    while let Some(planned) = leaves.next().await {
+        let (state, pieces) = planned?;
         match pieces {
-            Ok((offset, pieces)) => window.add(&state, offset, pieces),
+            Ok(Some((offset, pieces))) => window.add(&state, offset, pieces),
+            Ok(None) => work.send(Work::Empty(state)).await.map_err(|_| Error::Cancelled)?,
             Err(error) => shared.hurt(std::iter::once(&state), error)?,
         }
         if window.is_full() {
@@ -184,15 +205,11 @@ async fn fetch_all(shared: &Shared, planned: mpsc::Receiver<Unit>, work: mpsc::S
     Ok(())
 }
 
-fn hurt(shared: &Shared, files: &[Arc<FileState>]) -> Option<DamagedFiles> {
-    let destinations: Vec<PathBuf> = files.iter().filter(|file| file.is_hurt()).map(|file| file.destination.clone()).collect();
-    let damage = lock(&shared.damage).clone();
-    let files = destinations.len();
-    (files > 0 || !damage.is_empty()).then(|| DamagedFiles { files, destinations: destinations.into_iter().take(1_000).collect(), damage })
+fn folders_of(jobs: &[Extract]) -> BTreeSet<PathBuf> {
+    jobs.iter().filter_map(|job| job.destination.parent()).map(PathBuf::from).collect()
 }
 
-async fn sync_folders(jobs: &[Extract]) -> Result<(), Error> {
-    let folders: BTreeSet<PathBuf> = jobs.iter().filter_map(|job| job.destination.parent().map(PathBuf::from)).collect();
+async fn sync_folders(folders: BTreeSet<PathBuf>) -> Result<(), Error> {
     let sync = move || {
         for folder in folders {
             let synced = std::fs::File::open(&folder).and_then(|file| file.sync_all());

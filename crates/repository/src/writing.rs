@@ -153,6 +153,7 @@ impl Repository {
             return Err(Error::Invalid(format!("zstd level {} and {} threads; expected -7 to 19 and 1 to 64", new.level, new.threads)));
         }
         self.store().learn_checksums().await?;
+        self.store().remove_leftovers().await;
         let tables = Tables::new(self.clone(), keys.clone(), new.cache.clone());
         let (buffers, free) = crossbeam_channel::bounded(FULL_PACKS);
         for _ in 0..FULL_PACKS {
@@ -194,7 +195,8 @@ impl Repository {
             return Ok(());
         }
         let sizes = self.pack_sizes(new.component).await?;
-        let present = needed.into_iter().filter_map(|pack| sizes.get(&pack).map(|size| (pack, *size)));
+        let trusted = needed.into_iter().filter(|pack| !self.is_distrusted(*pack));
+        let present = trusted.filter_map(|pack| sizes.get(&pack).map(|size| (pack, *size)));
         let present: Vec<_> = present.collect();
         let mut read = stream::iter(present)
             .map(|(pack, size)| async move { (pack, size, tables.read(pack, Some(size)).await) })

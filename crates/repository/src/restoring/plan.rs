@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::ops::Range;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex};
 
 use muster_common::id::PackId;
@@ -15,12 +15,12 @@ use crate::entry::FileKind;
 use crate::error::{Damage, Error};
 use crate::format::subkeys::{Digest, FrameName};
 use crate::format::table::Row;
-use crate::reading::{LeafPieces, LeafPlace, Point, PointFile, frame_kind};
+use crate::reading::{LeafPieces, LeafPlace, Point, frame_kind};
 
 /// Plain bytes of a window.
 const WINDOW_BYTES: u64 = 1 << 30;
 /// The most pieces of a window.
-const WINDOW_PIECES: usize = 65_536;
+const WINDOW_PIECES: usize = 16_384;
 /// The most files of more than one piece in a window: each is open until it is whole.
 const WINDOW_OPEN: usize = 256;
 /// The longest ranged read.
@@ -43,24 +43,20 @@ pub(super) struct FileState {
     pub(super) hurt: AtomicBool,
 }
 
-impl FileState {
-    pub(super) fn new(job: &Extract, file: &PointFile) -> Self {
-        Self {
-            file: job.file,
-            destination: job.destination.clone(),
-            size: file.size,
-            mode: file.entry.mode,
-            mtime: file.entry.mtime,
-            kind: file.entry.kind,
-            open: Mutex::new(None),
-            missing: AtomicU64::new(file.size),
-            hurt: AtomicBool::new(false),
-        }
-    }
-
-    pub(super) fn is_hurt(&self) -> bool {
-        self.hurt.load(Ordering::Relaxed)
-    }
+/// What has to be known of a file on its way.
+pub(super) fn file_state(point: &Point, job: Extract) -> Result<FileState, Error> {
+    let file = point.files.get(job.file).ok_or_else(|| Error::Defect("a file that the point does not have".into()))?;
+    Ok(FileState {
+        file: job.file,
+        destination: job.destination,
+        size: file.size,
+        mode: file.entry.mode,
+        mtime: file.entry.mtime,
+        kind: file.entry.kind,
+        open: Mutex::new(None),
+        missing: AtomicU64::new(file.size),
+        hurt: AtomicBool::new(false),
+    })
 }
 
 /// A leaf whose digest is computed as its pieces come.

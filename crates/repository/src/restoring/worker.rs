@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::plan::{FileState, FrameWork, LeafState, Target, Unit};
 use crate::counters::Counters;
-use crate::error::{Damage, Error};
+use crate::error::{Damage, DamagedFiles, Error};
 use crate::format::Malformed;
 use crate::format::frame::{FrameKind, Opener};
 use crate::pack::Tables;
@@ -45,13 +45,13 @@ pub(super) struct Shared {
     pub(super) fsync: bool,
     pub(super) stop: CancellationToken,
     pub(super) counters: Arc<Counters>,
-    pub(super) damage: Mutex<Vec<Damage>>,
+    damaged: Mutex<DamagedFiles>,
     failed: Mutex<Option<Error>>,
 }
 
 impl Shared {
     pub(super) fn new(tables: Tables, fsync: bool, stop: CancellationToken, counters: Arc<Counters>) -> Self {
-        Self { tables, fsync, stop, counters, damage: Mutex::default(), failed: Mutex::default() }
+        Self { tables, fsync, stop, counters, damaged: Mutex::default(), failed: Mutex::default() }
     }
 
     /// Ends the restore.
@@ -76,14 +76,27 @@ impl Shared {
             }
             other => return Err(other),
         };
+        self.tables.repository.distrust(&damage);
+        let mut told = lock(&self.damaged);
         for file in files {
-            file.hurt.store(true, Ordering::Relaxed);
+            if file.hurt.swap(true, Ordering::Relaxed) {
+                continue;
+            }
+            told.files += 1;
+            if told.destinations.len() < MAX_DAMAGE {
+                told.destinations.push(file.destination.clone());
+            }
         }
-        let mut told = lock(&self.damage);
-        if told.len() < MAX_DAMAGE && !told.contains(&damage) {
-            told.push(damage);
+        if told.damage.len() < MAX_DAMAGE && !told.damage.contains(&damage) {
+            told.damage.push(damage);
         }
         Ok(())
+    }
+
+    /// What was hurt, if anything was.
+    pub(super) fn damaged(&self) -> Option<DamagedFiles> {
+        let damaged = lock(&self.damaged).clone();
+        (damaged.files > 0 || !damaged.damage.is_empty()).then_some(damaged)
     }
 }
 

@@ -9,6 +9,7 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -18,6 +19,9 @@ use crate::format::layout;
 
 /// Temporary files lie here, in the same file system, and in no listing.
 const TEMPORARY: &str = ".tmp";
+
+/// No object takes this long to be written.
+const LEFTOVER: Duration = Duration::from_secs(24 * 3600);
 
 #[derive(Debug)]
 pub(super) struct Folder {
@@ -68,6 +72,26 @@ impl Folder {
             let mut found = Vec::new();
             walk(&root, &prefix, &mut found)?;
             Ok(found)
+        })
+        .await
+    }
+
+    pub(super) async fn remove_leftovers(&self) -> Result<(), Failed> {
+        let folder = self.root.join(TEMPORARY);
+        blocking(move || {
+            let entries = match fs::read_dir(&folder) {
+                Ok(entries) => entries,
+                Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+                Err(error) => return Err(failed(&error)),
+            };
+            for entry in entries {
+                let entry = entry.map_err(|error| failed(&error))?;
+                let modified = entry.metadata().and_then(|meta| meta.modified()).map_err(|error| failed(&error))?;
+                if modified.elapsed().is_ok_and(|age| age > LEFTOVER) {
+                    fs::remove_file(entry.path()).map_err(|error| failed(&error))?;
+                }
+            }
+            Ok(())
         })
         .await
     }

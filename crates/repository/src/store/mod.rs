@@ -215,6 +215,18 @@ impl Store {
         .await
     }
 
+    /// Removes what killed processes left half-written in a folder a day ago or longer. A bucket keeps nothing half.
+    pub(crate) async fn remove_leftovers(&self) {
+        match &*self.backend {
+            Backend::Folder(folder) => {
+                if let Err(Failed(_, reason)) = folder.remove_leftovers().await {
+                    tracing::warn!(store = %self.at, "remove what killed processes left: {reason}");
+                }
+            }
+            Backend::S3(_) => {}
+        }
+    }
+
     /// Removes an object that a probe made. Nothing else is ever removed here.
     async fn remove_probe(&self, path: &str) -> Result<(), StoreError> {
         self.retry("remove", path, || async {

@@ -54,8 +54,25 @@ async fn a_corrupt_frame_is_named_with_pack_and_offset_and_the_rest_stays_usable
     assert_eq!(report.problems.len(), 1, "{report:?}");
     assert_eq!(report.problems[0].damage, *damage);
     assert_eq!(report.problems[0].points, [(COMPONENT, PointId::from_bytes([2; 16]))]);
+    // A frame that was found bad is never deduplicated against: the next point stores it anew and restores.
+    let next = world.back_up(3, &all).await.unwrap();
+    assert!(next.bytes_stored > 20_000_000, "only {} bytes were stored anew", next.bytes_stored);
+    world.assert_restores(3, &all).await;
     fs::write(&pack, &good).unwrap();
     assert_eq!(check(&world).await.problems, []);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_killed_process_left_half_written_goes_after_a_day() {
+    let world = World::new().await;
+    let (old, new) = (world.folder.path().join(".tmp/old"), world.folder.path().join(".tmp/new"));
+    for path in [&old, &new] {
+        fs::write(path, b"half").unwrap();
+    }
+    let yesterday = std::time::SystemTime::now() - std::time::Duration::from_secs(25 * 3600);
+    fs::File::options().write(true).open(&old).unwrap().set_modified(yesterday).unwrap();
+    world.back_up(1, &files([])).await.unwrap();
+    assert_eq!((old.exists(), new.exists()), (false, true));
 }
 
 #[tokio::test(flavor = "multi_thread")]
