@@ -1,5 +1,7 @@
 //! `muster repo` as a process, with no controller: a repository in a folder is made, granted, listed, checked, damaged and restored.
 
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "what fails in a test fails the test")]
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::Arc;
