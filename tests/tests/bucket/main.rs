@@ -127,7 +127,7 @@ async fn a_bucket_is_probed_backed_up_to_checked_and_restored_from() {
     assert!(second.bytes_stored < 1_000, "{} bytes stored again", second.bytes_stored);
     bucket.assert_restores(2, &content).await;
     let options = CheckOptions { read_data: Some((1, 1)), ..CheckOptions::default() };
-    let report = bucket.repository.check(&[bucket.keys.clone()], options, &Arc::default()).await.unwrap();
+    let report = bucket.repository.check(std::slice::from_ref(&bucket.keys), options, &Arc::default()).await.unwrap();
     assert_eq!((report.points, report.problems), (2, vec![]));
     assert!(report.packs >= 3 && report.frames_read > 300);
     // Everything lies under the prefix, and the probes are gone.
