@@ -130,7 +130,7 @@ pub fn read(path: &Path, format: Format) -> Result<Option<Vec<u8>>, DurableError
 /// Writes a value as JSON.
 ///
 /// # Errors
-/// As [`write`].
+/// As [`write()`].
 pub fn write_json<T: Serialize>(path: &Path, format: Format, value: &T) -> Result<(), DurableError> {
     let body = serde_json::to_vec(value)
         .map_err(|error| DurableError::Damaged { path: path.to_owned(), why: format!("it cannot be written as JSON: {error}") })?;

@@ -1,4 +1,4 @@
-//! Messages as JSON, for `-o json`, by their descriptors: the canonical mapping of protobuf (https://protobuf.dev/programming-guides/json/).
+//! Messages as JSON, for `-o json`, by their descriptors: the canonical mapping of protobuf (<https://protobuf.dev/programming-guides/json/>).
 //!
 //! So 64-bit numbers are texts, instants RFC 3339, enum values their full names; absent and default fields are left out.
 

@@ -67,7 +67,7 @@ pub struct Arguments {
     /// Where a tablespace goes. May be given several times. Default: `<folder>.tablespace-<oid>`.
     #[arg(long = "tablespace", value_name = "OID=FOLDER", value_parser = crate::command::restore::tablespace)]
     tablespaces: Vec<(u32, String)>,
-    /// The folder of PostgreSQL's initdb, postgres and pg_ctl. Default: /usr/lib/postgresql/<major>/bin.
+    /// The folder of PostgreSQL's initdb, postgres and pg_ctl. Default: `/usr/lib/postgresql/<major>/bin`.
     #[arg(long, value_name = "FOLDER")]
     bin_directory: Option<PathBuf>,
     /// The role to look at the restored database with, once it runs. Default: postgres.
