@@ -310,7 +310,7 @@ impl ReplicationError {
                 (ErrorKind::Unavailable, "see whether the server still runs and what its log says, then run it again")
             }
             Self::Server { .. } | Self::Login(_) => {
-                (ErrorKind::FailedPrecondition, "see what the server says; `muster describe` shows the instance's conditions")
+                (ErrorKind::FailedPrecondition, "see what the server says; `muster describe component NAME` shows the instance's conditions")
             }
             Self::Protocol(_) | Self::Unexpected(_) => (ErrorKind::Internal, "please report this with the server's version"),
         };
