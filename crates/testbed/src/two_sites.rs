@@ -81,7 +81,7 @@ impl TwoSites {
         let passphrase = self.passphrase.display().to_string();
         let yaml = self
             .operator
-            .says(&["repo", "init", "--name", name, "--folder", &folder.display().to_string(), "--passphrase-file", &passphrase])
+            .says(&["repo", "init", name, "--folder", &folder.display().to_string(), "--passphrase-file", &passphrase])
             .await?;
         // Made by root; the agents own it from here on, as where a system's administrator makes the folder.
         let chown = ["-R", "postgres:postgres", &folder.display().to_string()];

@@ -83,7 +83,8 @@ impl Load {
     /// # Errors
     /// Where it does not end, or the server cannot be asked.
     pub async fn stop(self, server: &Postgres) -> Result<()> {
-        self.process.signal(Signal::INT)?;
+        // Not SIGINT: a shell that runs things in the background has it ignored, and pgbench would inherit that.
+        self.process.signal(Signal::TERM)?;
         self.process.ended(Duration::from_secs(30)).await?;
         crate::eventually::until("pgbench's sessions to end", Duration::from_secs(30), async || {
             Ok(server.value("postgres", "select count(*) from pg_stat_activity where application_name = 'pgbench'").await? == "0")
