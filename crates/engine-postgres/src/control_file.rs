@@ -28,7 +28,7 @@ pub enum State {
 pub struct ControlFile {
     /// The cluster's random identifier.
     pub system_id: u64,
-    /// The format's version: 1300 for PostgreSQL 13 to 17, 1800 for 18.
+    /// The format's version: 1300 for PostgreSQL 13 to 16, 1700 for 17, 1800 for 18.
     pub version: u32,
     /// The catalogue's version; stands in the names of tablespace folders.
     pub catalog_version: u32,
@@ -63,7 +63,7 @@ pub enum ControlFileError {
     #[error("pg_control has {0} bytes only")]
     Short(usize),
     /// A format that this build does not know.
-    #[error("pg_control has format {0}; this version of Muster knows 1300 (PostgreSQL 13 to 17) and 1800 (18)")]
+    #[error("pg_control has format {0}; this version of Muster knows 1300 (PostgreSQL 13 to 16), 1700 (17) and 1800 (18)")]
     Format(u32),
     /// Torn or damaged.
     #[error("pg_control's checksum is wrong")]
@@ -89,7 +89,8 @@ pub fn parse(bytes: &[u8]) -> Result<ControlFile, ControlFileError> {
     let version = word(8)?;
     // 18 put one bool before the 32 random bytes, which moves the checksum behind them.
     let checksum_at = match version {
-        1300 => 288,
+        // 17 put the WAL level into what was padding: nothing moved.
+        1300 | 1700 => 288,
         1800 => 292,
         other => return Err(ControlFileError::Format(other)),
     };
@@ -167,7 +168,7 @@ mod tests {
 
     #[test]
     fn a_control_file_is_read_in_both_formats() {
-        for version in [1300, 1800] {
+        for version in [1300, 1700, 1800] {
             let read = parse(&made(version)).unwrap();
             assert_eq!((read.system_id, read.state, read.timeline), (7_711_414_590_684_671_412, State::InProduction, 3));
             assert_eq!((read.redo, read.min_recovery_point, read.min_recovery_timeline), (Lsn(0x175_2978), Lsn(0x200_0000), 2));

@@ -1,5 +1,6 @@
 //! Scenarios on real servers: PostgreSQL, object stores, controllers and agents as processes of their own. One module a subject.
 
+mod clients;
 mod kills;
 mod postgres;
 mod restored_controller;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use muster_testbed::port::Port;
 use muster_testbed::postgres::load::{self, Load};
+use muster_testbed::postgres::programs::Programs;
 use muster_testbed::postgres::proof::{amcheck, checksums, same};
 use muster_testbed::postgres::server::{Options, Postgres, Stop};
 use muster_testbed::scenario::scenario;
@@ -135,6 +136,32 @@ fn a_backup_with_the_server_down_is_refused_with_the_reason() {
         let told = format!("{}{}", answer.stdout, answer.stderr).to_lowercase();
         ensure!(told.contains("hint"), "no hint: {told}");
         ensure!(sites.points("orders-db").await?.is_empty(), "a point of a server that is down");
+        Ok(())
+    });
+}
+
+/// PostgreSQL 16, 17 and 18 come from npm; where there is no npm, that is said and nothing is claimed.
+#[test]
+fn newer_versions_are_backed_up_and_restored_in_place() {
+    scenario(async |world| {
+        let sites = TwoSites::start(&world).await?;
+        sites.folder_repository().await?;
+        for major in [16, 17, 18] {
+            let Some(programs) = Programs::from_npm(&world, major).await? else {
+                println!("NOT RUN: PostgreSQL {major} comes from npm, and there is no npm on this machine");
+                continue;
+            };
+            let name = format!("pg{major}");
+            let server = Postgres::start(&world, &name, &Options { programs, ..Options::default() }).await?;
+            load::fill(&world, &server, "shop", 1).await?;
+            sites.postgres_component(&name, &server).await.with_context(|| format!("declare {name}"))?;
+            let before = checksums(&server).await?;
+            sites.operator.says(&["backup", &name]).await?;
+            server.execute("shop", "drop table pgbench_accounts").await?;
+            sites.operator.says(&["restore", &name, "--instance", "istanbul", "--in-place", "--yes"]).await?;
+            same(&before, &checksums(&server).await?).with_context(|| format!("{name} after the restore"))?;
+            amcheck(&world, &server).await?;
+        }
         Ok(())
     });
 }

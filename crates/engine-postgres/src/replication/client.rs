@@ -309,9 +309,10 @@ impl ReplicationError {
             Self::Broken(_) | Self::Late => {
                 (ErrorKind::Unavailable, "see whether the server still runs and what its log says, then run it again")
             }
-            Self::Server { .. } | Self::Login(_) => {
-                (ErrorKind::FailedPrecondition, "see what the server says; `muster describe component NAME` shows the instance's conditions")
-            }
+            Self::Server { .. } | Self::Login(_) => (
+                ErrorKind::FailedPrecondition,
+                "see what the server says; `muster describe component NAME` shows the instance's conditions",
+            ),
             Self::Protocol(_) | Self::Unexpected(_) => (ErrorKind::Internal, "please report this with the server's version"),
         };
         Fault::failed(kind, format!("{doing}: {self}")).hint(hint)
