@@ -10,6 +10,7 @@ use muster_common::counter::Term;
 use muster_controller::store::Store;
 use muster_controller::store::error::StoreError;
 use muster_controller::store::meta;
+use muster_controller::store::sql::query;
 
 async fn sqlite(folder: &Path) -> Result<Store, StoreError> {
     Store::open(&folder.join("muster.db")).await
@@ -96,8 +97,8 @@ async fn every_commit_is_synced_and_the_journal_is_a_write_ahead_log() {
     let folder = tempfile::tempdir().unwrap();
     let store = sqlite(folder.path()).await.unwrap();
     let mut write = store.write().await.unwrap();
-    let mode: String = sqlx::query_scalar("PRAGMA journal_mode").fetch_one(write.connection()).await.unwrap();
-    let synchronous: i64 = sqlx::query_scalar("PRAGMA synchronous").fetch_one(write.connection()).await.unwrap();
+    let mode: String = query("PRAGMA journal_mode").fetch_one(write.connection()).await.unwrap().try_get(0).unwrap();
+    let synchronous: i64 = query("PRAGMA synchronous").fetch_one(write.connection()).await.unwrap().try_get(0).unwrap();
     assert_eq!((mode.as_str(), synchronous), ("wal", 2), "2 is FULL (sqlite.org/pragma.html#pragma_synchronous)");
 }
 

@@ -2,12 +2,11 @@
 
 use muster_common::name::Name;
 use muster_common::time::Timestamp;
-use sqlx::Row;
-use sqlx::sqlite::SqliteRow;
 
 use crate::store::Connection;
 use crate::store::error::StoreError;
 use crate::store::meta::{from_sql, to_sql};
+use crate::store::sql::{Row, query};
 
 /// One agent as it is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,7 +39,7 @@ const SELECT: &str =
 /// # Errors
 /// The database's, or a row that cannot be read.
 pub async fn all(connection: &mut Connection) -> Result<Vec<Record>, StoreError> {
-    let rows = sqlx::query(sqlx::AssertSqlSafe(format!("{SELECT} ORDER BY name"))).fetch_all(connection).await?;
+    let rows = query(sqlx::AssertSqlSafe(format!("{SELECT} ORDER BY name"))).fetch_all(connection).await?;
     rows.iter().map(read).collect()
 }
 
@@ -49,8 +48,7 @@ pub async fn all(connection: &mut Connection) -> Result<Vec<Record>, StoreError>
 /// # Errors
 /// The database's, or a row that cannot be read.
 pub async fn get(connection: &mut Connection, name: &Name) -> Result<Option<Record>, StoreError> {
-    let query = sqlx::AssertSqlSafe(format!("{SELECT} WHERE name = $1"));
-    let row = sqlx::query(query).bind(name.as_str()).fetch_optional(connection).await?;
+    let row = query(sqlx::AssertSqlSafe(format!("{SELECT} WHERE name = $1"))).bind(name.as_str()).fetch_optional(connection).await?;
     row.as_ref().map(read).transpose()
 }
 
@@ -66,7 +64,7 @@ pub async fn joined(
     serial: &str,
     until: Timestamp,
 ) -> Result<(), StoreError> {
-    sqlx::query(
+    query(
         "INSERT INTO agents (name, site, key_fingerprint, serial, cert_until) VALUES ($1, $2, $3, $4, $5) \
          ON CONFLICT (name) DO UPDATE SET site = excluded.site, key_fingerprint = excluded.key_fingerprint, serial = excluded.serial, \
          cert_until = excluded.cert_until, revoked = 0",
@@ -86,7 +84,7 @@ pub async fn joined(
 /// # Errors
 /// The database's.
 pub async fn renewed(connection: &mut Connection, name: &Name, serial: &str, until: Timestamp) -> Result<(), StoreError> {
-    sqlx::query("UPDATE agents SET serial = $1, cert_until = $2 WHERE name = $3")
+    query("UPDATE agents SET serial = $1, cert_until = $2 WHERE name = $3")
         .bind(serial)
         .bind(until.0)
         .bind(name.as_str())
@@ -123,7 +121,7 @@ pub struct Told<'a> {
 /// # Errors
 /// The database's.
 pub async fn connected(connection: &mut Connection, told: &Told<'_>, now: Timestamp) -> Result<(), StoreError> {
-    sqlx::query(
+    query(
         "INSERT INTO agents (name, site, key_fingerprint, serial, cert_until, build, encryption_key, highest_term, highest_sequence, last_heard) \
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT (name) DO UPDATE SET cert_until = excluded.cert_until, \
          serial = excluded.serial, build = excluded.build, encryption_key = excluded.encryption_key, highest_term = excluded.highest_term, \
@@ -149,7 +147,7 @@ pub async fn connected(connection: &mut Connection, told: &Told<'_>, now: Timest
 /// # Errors
 /// The database's.
 pub async fn heard(connection: &mut Connection, name: &Name, at: Timestamp, refused: u64) -> Result<(), StoreError> {
-    sqlx::query("UPDATE agents SET last_heard = $1, refused_calls = refused_calls + $2 WHERE name = $3")
+    query("UPDATE agents SET last_heard = $1, refused_calls = refused_calls + $2 WHERE name = $3")
         .bind(at.0)
         .bind(to_sql(refused))
         .bind(name.as_str())
@@ -163,10 +161,10 @@ pub async fn heard(connection: &mut Connection, name: &Name, at: Timestamp, refu
 /// # Errors
 /// The database's.
 pub async fn revoke(connection: &mut Connection, name: &Name) -> Result<bool, StoreError> {
-    Ok(sqlx::query("UPDATE agents SET revoked = 1 WHERE name = $1").bind(name.as_str()).execute(connection).await?.rows_affected() == 1)
+    Ok(query("UPDATE agents SET revoked = 1 WHERE name = $1").bind(name.as_str()).execute(connection).await?.rows_affected() == 1)
 }
 
-fn read(row: &SqliteRow) -> Result<Record, StoreError> {
+fn read(row: &Row) -> Result<Record, StoreError> {
     let (name, site): (String, String) = (row.try_get(0)?, row.try_get(1)?);
     let corrupt = |why: muster_common::name::InvalidName| StoreError::Corrupt { what: "agent", id: name.clone(), why: why.to_string() };
     Ok(Record {

@@ -1,11 +1,11 @@
 //! What calls that are no operations answered, by request id, so that a call that is repeated is answered as the first time.
 
 use muster_common::time::Timestamp;
-use sqlx::Row;
 
 use crate::store::Connection;
 use crate::store::error::StoreError;
 use crate::store::requests::REMEMBERED;
+use crate::store::sql::query;
 
 /// What was answered before under a request id.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,8 +22,8 @@ pub struct Answer {
 /// The database's.
 pub async fn find(connection: &mut Connection, caller: &str, request_id: &str, now: Timestamp) -> Result<Option<Answer>, StoreError> {
     let horizon = now.0.saturating_sub(i64::try_from(REMEMBERED.as_micros()).unwrap_or(i64::MAX));
-    sqlx::query("DELETE FROM answers WHERE at < $1").bind(horizon).execute(&mut *connection).await?;
-    let row = sqlx::query("SELECT digest, bytes FROM answers WHERE caller = $1 AND request_id = $2")
+    query("DELETE FROM answers WHERE at < $1").bind(horizon).execute(&mut *connection).await?;
+    let row = query("SELECT digest, bytes FROM answers WHERE caller = $1 AND request_id = $2")
         .bind(caller)
         .bind(request_id)
         .fetch_optional(connection)
@@ -42,7 +42,7 @@ pub async fn insert(
     answer: &Answer,
     now: Timestamp,
 ) -> Result<(), StoreError> {
-    sqlx::query("INSERT INTO answers (caller, request_id, digest, bytes, at) VALUES ($1, $2, $3, $4, $5)")
+    query("INSERT INTO answers (caller, request_id, digest, bytes, at) VALUES ($1, $2, $3, $4, $5)")
         .bind(caller)
         .bind(request_id)
         .bind(&answer.digest)

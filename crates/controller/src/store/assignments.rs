@@ -4,11 +4,11 @@ use muster_common::counter::Revision;
 use muster_common::name::Name;
 use muster_wire::proto::agent::v1::Assignment;
 use prost::Message;
-use sqlx::Row;
 
 use crate::store::Connection;
 use crate::store::error::StoreError;
 use crate::store::meta::{from_sql, to_sql};
+use crate::store::sql::query;
 
 /// An assignment as it is kept.
 #[derive(Clone, Debug, PartialEq)]
@@ -26,10 +26,8 @@ pub struct Record {
 /// # Errors
 /// The database's, or a row that cannot be read.
 pub async fn get(connection: &mut Connection, agent: &Name) -> Result<Option<Record>, StoreError> {
-    let row = sqlx::query("SELECT revision, digest, bytes FROM assignments WHERE agent = $1")
-        .bind(agent.as_str())
-        .fetch_optional(connection)
-        .await?;
+    let row =
+        query("SELECT revision, digest, bytes FROM assignments WHERE agent = $1").bind(agent.as_str()).fetch_optional(connection).await?;
     let Some(row) = row else { return Ok(None) };
     let (revision, digest, bytes): (i64, String, Vec<u8>) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
     let assignment = Assignment::decode(bytes.as_slice()).map_err(|error| StoreError::Corrupt {
@@ -45,7 +43,7 @@ pub async fn get(connection: &mut Connection, agent: &Name) -> Result<Option<Rec
 /// # Errors
 /// The database's.
 pub async fn put(connection: &mut Connection, agent: &Name, record: &Record) -> Result<(), StoreError> {
-    sqlx::query(
+    query(
         "INSERT INTO assignments (agent, revision, digest, bytes) VALUES ($1, $2, $3, $4) ON CONFLICT (agent) DO UPDATE SET \
          revision = excluded.revision, digest = excluded.digest, bytes = excluded.bytes",
     )
@@ -63,7 +61,7 @@ pub async fn put(connection: &mut Connection, agent: &Name, record: &Record) -> 
 /// # Errors
 /// The database's, or a name that is none.
 pub async fn agents(connection: &mut Connection) -> Result<Vec<Name>, StoreError> {
-    let rows = sqlx::query("SELECT agent FROM assignments ORDER BY agent").fetch_all(connection).await?;
+    let rows = query("SELECT agent FROM assignments ORDER BY agent").fetch_all(connection).await?;
     rows.iter()
         .map(|row| {
             let name: String = row.try_get(0)?;

@@ -1,10 +1,10 @@
 //! Certificates that were issued, and what of them is revoked.
 
 use muster_common::time::Timestamp;
-use sqlx::Row;
 
 use crate::store::Connection;
 use crate::store::error::StoreError;
+use crate::store::sql::query;
 
 /// Keeps a certificate until it ends; forgets those that have ended.
 ///
@@ -18,16 +18,14 @@ pub async fn issued(
     until: Timestamp,
     now: Timestamp,
 ) -> Result<(), StoreError> {
-    sqlx::query("DELETE FROM certificates WHERE until < $1").bind(now.0).execute(&mut *connection).await?;
-    sqlx::query(
-        "INSERT INTO certificates (serial, subject, key_fingerprint, until) VALUES ($1, $2, $3, $4) ON CONFLICT (serial) DO NOTHING",
-    )
-    .bind(serial)
-    .bind(subject)
-    .bind(key)
-    .bind(until.0)
-    .execute(connection)
-    .await?;
+    query("DELETE FROM certificates WHERE until < $1").bind(now.0).execute(&mut *connection).await?;
+    query("INSERT INTO certificates (serial, subject, key_fingerprint, until) VALUES ($1, $2, $3, $4) ON CONFLICT (serial) DO NOTHING")
+        .bind(serial)
+        .bind(subject)
+        .bind(key)
+        .bind(until.0)
+        .execute(connection)
+        .await?;
     Ok(())
 }
 
@@ -41,7 +39,7 @@ pub async fn revoke_subject(connection: &mut Connection, subject: &str, reason: 
         "INSERT INTO revoked_keys (fingerprint, reason, at) SELECT DISTINCT key_fingerprint, $1, $2 FROM certificates WHERE subject = $3 \
          ON CONFLICT (fingerprint) DO NOTHING",
     ] {
-        sqlx::query(statement).bind(reason).bind(now.0).bind(subject).execute(&mut *connection).await?;
+        query(statement).bind(reason).bind(now.0).bind(subject).execute(&mut *connection).await?;
     }
     Ok(())
 }
@@ -51,7 +49,7 @@ pub async fn revoke_subject(connection: &mut Connection, subject: &str, reason: 
 /// # Errors
 /// The database's.
 pub async fn revoke_key(connection: &mut Connection, key: &str, reason: &str, now: Timestamp) -> Result<(), StoreError> {
-    sqlx::query("INSERT INTO revoked_keys (fingerprint, reason, at) VALUES ($1, $2, $3) ON CONFLICT (fingerprint) DO NOTHING")
+    query("INSERT INTO revoked_keys (fingerprint, reason, at) VALUES ($1, $2, $3) ON CONFLICT (fingerprint) DO NOTHING")
         .bind(key)
         .bind(reason)
         .bind(now.0)
@@ -65,7 +63,7 @@ pub async fn revoke_key(connection: &mut Connection, key: &str, reason: &str, no
 /// # Errors
 /// The database's.
 pub async fn revoke_serial(connection: &mut Connection, serial: &str, reason: &str, now: Timestamp) -> Result<bool, StoreError> {
-    let done = sqlx::query("INSERT INTO revoked_serials (serial, reason, at) VALUES ($1, $2, $3) ON CONFLICT (serial) DO NOTHING")
+    let done = query("INSERT INTO revoked_serials (serial, reason, at) VALUES ($1, $2, $3) ON CONFLICT (serial) DO NOTHING")
         .bind(serial)
         .bind(reason)
         .bind(now.0)
@@ -79,10 +77,8 @@ pub async fn revoke_serial(connection: &mut Connection, serial: &str, reason: &s
 /// # Errors
 /// The database's.
 pub async fn revoked_serials(connection: &mut Connection, most: u32) -> Result<Vec<String>, StoreError> {
-    let rows = sqlx::query("SELECT serial FROM revoked_serials ORDER BY at DESC, serial LIMIT $1")
-        .bind(i64::from(most))
-        .fetch_all(connection)
-        .await?;
+    let rows =
+        query("SELECT serial FROM revoked_serials ORDER BY at DESC, serial LIMIT $1").bind(i64::from(most)).fetch_all(connection).await?;
     rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
 }
 
@@ -91,6 +87,6 @@ pub async fn revoked_serials(connection: &mut Connection, most: u32) -> Result<V
 /// # Errors
 /// The database's.
 pub async fn revoked_keys(connection: &mut Connection) -> Result<Vec<String>, StoreError> {
-    let rows = sqlx::query("SELECT fingerprint FROM revoked_keys").fetch_all(connection).await?;
+    let rows = query("SELECT fingerprint FROM revoked_keys").fetch_all(connection).await?;
     rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
 }

@@ -6,12 +6,11 @@ use muster_common::name::Name;
 use muster_common::time::Timestamp;
 use muster_wire::proto::agent::v1::{Command, TaskOutcome};
 use prost::Message;
-use sqlx::Row;
-use sqlx::sqlite::SqliteRow;
 
 use crate::store::Connection;
 use crate::store::error::StoreError;
 use crate::store::meta::{from_sql, to_sql};
+use crate::store::sql::{Row, query};
 
 /// A command that was issued.
 #[derive(Clone, Debug, PartialEq)]
@@ -29,19 +28,17 @@ pub struct Issued {
 /// # Errors
 /// The database's; also where the id is taken.
 pub async fn insert(connection: &mut Connection, command: &Command, agent: &Name, step: &str, at: Timestamp) -> Result<(), StoreError> {
-    sqlx::query(
-        "INSERT INTO commands (id, operation, step, agent, sequence, term, issued_at, bytes) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
-    )
-    .bind(&command.id)
-    .bind(&command.operation_id)
-    .bind(step)
-    .bind(agent.as_str())
-    .bind(to_sql(command.sequence))
-    .bind(to_sql(command.term))
-    .bind(at.0)
-    .bind(command.encode_to_vec())
-    .execute(connection)
-    .await?;
+    query("INSERT INTO commands (id, operation, step, agent, sequence, term, issued_at, bytes) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)")
+        .bind(&command.id)
+        .bind(&command.operation_id)
+        .bind(step)
+        .bind(agent.as_str())
+        .bind(to_sql(command.sequence))
+        .bind(to_sql(command.term))
+        .bind(at.0)
+        .bind(command.encode_to_vec())
+        .execute(connection)
+        .await?;
     Ok(())
 }
 
@@ -50,7 +47,7 @@ pub async fn insert(connection: &mut Connection, command: &Command, agent: &Name
 /// # Errors
 /// The database's, or a row that cannot be read.
 pub async fn get(connection: &mut Connection, id: CommandId) -> Result<Option<Issued>, StoreError> {
-    let row = sqlx::query("SELECT id, agent, bytes, outcome IS NOT NULL FROM commands WHERE id = $1")
+    let row = query("SELECT id, agent, bytes, outcome IS NOT NULL FROM commands WHERE id = $1")
         .bind(id.to_string())
         .fetch_optional(connection)
         .await?;
@@ -62,7 +59,7 @@ pub async fn get(connection: &mut Connection, id: CommandId) -> Result<Option<Is
 /// # Errors
 /// The database's.
 pub async fn end(connection: &mut Connection, id: CommandId, outcome: &TaskOutcome) -> Result<(), StoreError> {
-    sqlx::query("UPDATE commands SET outcome = $1 WHERE id = $2 AND outcome IS NULL")
+    query("UPDATE commands SET outcome = $1 WHERE id = $2 AND outcome IS NULL")
         .bind(outcome.encode_to_vec())
         .bind(id.to_string())
         .execute(connection)
@@ -78,14 +75,14 @@ pub const MOST_STRAYS: i64 = 10_000;
 /// # Errors
 /// The database's.
 pub async fn keep_stray(connection: &mut Connection, agent: &Name, outcome: &TaskOutcome, at: Timestamp) -> Result<(), StoreError> {
-    sqlx::query("INSERT INTO strays (command, agent, at, outcome) VALUES ($1, $2, $3, $4) ON CONFLICT (command) DO NOTHING")
+    query("INSERT INTO strays (command, agent, at, outcome) VALUES ($1, $2, $3, $4) ON CONFLICT (command) DO NOTHING")
         .bind(&outcome.command_id)
         .bind(agent.as_str())
         .bind(at.0)
         .bind(outcome.encode_to_vec())
         .execute(&mut *connection)
         .await?;
-    sqlx::query("DELETE FROM strays WHERE command IN (SELECT command FROM strays ORDER BY at DESC, command LIMIT -1 OFFSET $1)")
+    query("DELETE FROM strays WHERE command IN (SELECT command FROM strays ORDER BY at DESC, command LIMIT 9223372036854775807 OFFSET $1)")
         .bind(MOST_STRAYS)
         .execute(connection)
         .await?;
@@ -106,14 +103,13 @@ pub struct Memory {
 /// # Errors
 /// The database's.
 pub async fn memory(connection: &mut Connection, agent: &Name) -> Result<Memory, StoreError> {
-    let row =
-        sqlx::query("SELECT term, sequence FROM memories WHERE agent = $1").bind(agent.as_str()).fetch_optional(&mut *connection).await?;
+    let row = query("SELECT term, sequence FROM memories WHERE agent = $1").bind(agent.as_str()).fetch_optional(&mut *connection).await?;
     let mut memory = match row {
         Some(row) => Memory { term: Term(from_sql(row.try_get(0)?)), sequence: from_sql(row.try_get(1)?) },
         None => Memory::default(),
     };
     let issued: Option<i64> =
-        sqlx::query("SELECT max(sequence) FROM commands WHERE agent = $1").bind(agent.as_str()).fetch_one(connection).await?.try_get(0)?;
+        query("SELECT max(sequence) FROM commands WHERE agent = $1").bind(agent.as_str()).fetch_one(connection).await?.try_get(0)?;
     memory.sequence = memory.sequence.max(from_sql(issued.unwrap_or(0)));
     Ok(memory)
 }
@@ -123,7 +119,7 @@ pub async fn memory(connection: &mut Connection, agent: &Name) -> Result<Memory,
 /// # Errors
 /// The database's.
 pub async fn remember(connection: &mut Connection, agent: &Name, memory: &Memory, store: Option<StoreId>) -> Result<(), StoreError> {
-    sqlx::query(
+    query(
         "INSERT INTO memories (agent, term, sequence, store_id) VALUES ($1, $2, $3, $4) \
          ON CONFLICT (agent) DO UPDATE SET term = excluded.term, sequence = excluded.sequence, store_id = excluded.store_id",
     )
@@ -145,7 +141,7 @@ pub fn operation_of(issued: &Issued) -> Result<OperationId, StoreError> {
     text.parse().map_err(|_| StoreError::Corrupt { what: "command", id: issued.command.id.clone(), why: format!("operation {text:?}") })
 }
 
-fn read(row: &SqliteRow) -> Result<Issued, StoreError> {
+fn read(row: &Row) -> Result<Issued, StoreError> {
     let (id, agent, bytes, ended): (String, String, Vec<u8>, bool) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?, row.try_get(3)?);
     let corrupt = |why: String| StoreError::Corrupt { what: "command", id: id.clone(), why };
     let command = Command::decode(bytes.as_slice()).map_err(|error| corrupt(error.to_string()))?;

@@ -5,11 +5,11 @@ use muster_common::id::OperationId;
 use muster_common::time::Timestamp;
 use muster_wire::proto::v1;
 use prost::Message;
-use sqlx::Row;
 
 use crate::store::Connection;
 use crate::store::error::StoreError;
 use crate::store::meta::{self, from_sql, to_sql};
+use crate::store::sql::query;
 
 /// Events that are kept; older ones are dropped.
 pub const KEPT: u64 = 100_000;
@@ -25,7 +25,7 @@ pub async fn insert(
     text: &str,
     snapshot: &v1::Operation,
 ) -> Result<(), StoreError> {
-    sqlx::query("INSERT INTO events (number, operation, at, text, snapshot) VALUES ($1, $2, $3, $4, $5)")
+    query("INSERT INTO events (number, operation, at, text, snapshot) VALUES ($1, $2, $3, $4, $5)")
         .bind(to_sql(number.0))
         .bind(&snapshot.id)
         .bind(at.0)
@@ -33,7 +33,7 @@ pub async fn insert(
         .bind(snapshot.encode_to_vec())
         .execute(&mut *connection)
         .await?;
-    sqlx::query("DELETE FROM events WHERE number <= $1").bind(to_sql(number.0.saturating_sub(KEPT))).execute(connection).await?;
+    query("DELETE FROM events WHERE number <= $1").bind(to_sql(number.0.saturating_sub(KEPT))).execute(connection).await?;
     Ok(())
 }
 
@@ -52,14 +52,13 @@ pub async fn list(
     if after > newest || (after.0 > 0 && after.0.saturating_add(1) < oldest.0) {
         return Err(StoreError::EventsGone { asked: after, oldest, newest });
     }
-    let rows = sqlx::query(
-        "SELECT number, at, text, snapshot FROM events WHERE ($1 = '' OR operation = $1) AND number > $2 ORDER BY number LIMIT $3",
-    )
-    .bind(operation.map(|id| id.to_string()).unwrap_or_default())
-    .bind(to_sql(after.0))
-    .bind(i64::from(limit))
-    .fetch_all(connection)
-    .await?;
+    let rows =
+        query("SELECT number, at, text, snapshot FROM events WHERE ($1 = '' OR operation = $1) AND number > $2 ORDER BY number LIMIT $3")
+            .bind(operation.map(|id| id.to_string()).unwrap_or_default())
+            .bind(to_sql(after.0))
+            .bind(i64::from(limit))
+            .fetch_all(connection)
+            .await?;
     rows.iter()
         .map(|row| {
             let (number, at, text, snapshot): (i64, i64, String, Vec<u8>) =
@@ -73,6 +72,6 @@ pub async fn list(
 }
 
 async fn oldest(connection: &mut Connection) -> Result<Option<EventNumber>, StoreError> {
-    let oldest: Option<i64> = sqlx::query("SELECT min(number) FROM events").fetch_one(connection).await?.try_get(0)?;
+    let oldest: Option<i64> = query("SELECT min(number) FROM events").fetch_one(connection).await?.try_get(0)?;
     Ok(oldest.map(|number| EventNumber(from_sql(number))))
 }

@@ -3,7 +3,7 @@
 //! It knows nothing of operations' meaning: one module a table group, plain functions on a connection. What always holds: one process
 //! at a time has it open (a lock beside the file); every write is one `BEGIN IMMEDIATE` transaction that first compares the term, so that
 //! a process whose rule is over cannot write; a commit is on disk (synchronous FULL) when it returns; a newer schema is never touched.
-//! Queries are written as PostgreSQL takes them too (`$1`, `ON CONFLICT`, `RETURNING`), so that it can be the second database.
+//! Statements are written once for both databases: `sql` says what they have to keep to.
 
 pub mod agents;
 pub mod answers;
@@ -20,6 +20,7 @@ pub mod requests;
 pub mod resources;
 pub mod schema;
 pub mod shards;
+pub mod sql;
 pub mod tokens;
 
 mod machine;
@@ -34,12 +35,19 @@ use muster_common::counter::Term;
 use muster_common::id::StoreId;
 use sqlx::pool::PoolConnection;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{Sqlite, SqlitePool};
+use sqlx::{Postgres, Sqlite, SqlitePool};
 
 use crate::store::error::StoreError;
+use crate::store::sql::query;
 
-/// The connection that query functions take: inside a transaction, begun by [`Store::read`] or [`Store::write`].
-pub type Connection = sqlx::SqliteConnection;
+/// A connection of the store's database, in a transaction that was begun by `Store::read` or `Store::write`.
+#[derive(Debug)]
+pub enum Connection {
+    /// To a file.
+    Sqlite(PoolConnection<Sqlite>),
+    /// To a server.
+    Postgres(PoolConnection<Postgres>),
+}
 
 /// Reads at once; more wait.
 const READERS: u32 = 4;
@@ -88,7 +96,7 @@ impl Store {
         let mut connection = begin(&writer, "BEGIN IMMEDIATE").await.map_err(failed)?;
         schema::migrate(&mut connection).await?;
         let begun = meta::begin_term(&mut connection, &machine::id()?, &path.display().to_string()).await?;
-        sqlx::query("COMMIT").execute(&mut *connection).await.map_err(failed)?;
+        query("COMMIT").execute(&mut connection).await.map_err(failed)?;
         drop(connection);
         let readers = pool(READERS).connect_lazy_with(options.read_only(true).create_if_missing(false));
         Ok(Self {
@@ -132,7 +140,7 @@ impl Store {
     ///
     /// # Errors
     /// Where the file cannot be read, or no connection came free in 10 s.
-    pub async fn read(&self) -> Result<PoolConnection<Sqlite>, StoreError> {
+    pub async fn read(&self) -> Result<Connection, StoreError> {
         Ok(begin(&self.shared.readers, "BEGIN").await?)
     }
 
@@ -160,7 +168,7 @@ impl Store {
 /// A transaction that writes.
 #[derive(Debug)]
 pub struct Write {
-    connection: PoolConnection<Sqlite>,
+    connection: Connection,
     store: Store,
     raised: Option<Term>,
 }
@@ -187,7 +195,7 @@ impl Write {
     /// # Errors
     /// Where the disk refuses; then nothing was changed.
     pub async fn commit(mut self) -> Result<(), StoreError> {
-        sqlx::query("COMMIT").execute(&mut *self.connection).await?;
+        query("COMMIT").execute(&mut self.connection).await?;
         if let Some(term) = self.raised {
             self.store.shared.term.store(term.0, Ordering::SeqCst);
         }
@@ -197,14 +205,14 @@ impl Write {
 
 /// Begins a transaction by hand: SQLite ends one by itself when the disk is full (sqlite.org/lang_transaction.html, "Response To Errors
 /// Within A Transaction"), and sqlx's own count of transactions would never agree with it again.
-async fn begin(pool: &SqlitePool, statement: &'static str) -> Result<PoolConnection<Sqlite>, sqlx::Error> {
-    let mut connection = pool.acquire().await?;
-    sqlx::query(statement).execute(&mut *connection).await?;
+async fn begin(pool: &SqlitePool, statement: &'static str) -> Result<Connection, sqlx::Error> {
+    let mut connection = Connection::Sqlite(pool.acquire().await?);
+    query(statement).execute(&mut connection).await?;
     Ok(connection)
 }
 
 /// Whatever was begun and not committed is over when its connection comes back. Tells whether the connection is good for more.
-async fn roll_back(connection: &mut Connection) -> Result<bool, sqlx::Error> {
+async fn roll_back(connection: &mut sqlx::SqliteConnection) -> Result<bool, sqlx::Error> {
     match sqlx::query("ROLLBACK").execute(connection).await {
         // There was none: it was committed, or SQLite had ended it.
         Ok(_) | Err(sqlx::Error::Database(_)) => Ok(true),

@@ -4,12 +4,11 @@ use muster_common::counter::EventNumber;
 use muster_common::id::OperationId;
 use muster_common::name::Name;
 use muster_common::time::Timestamp;
-use sqlx::Row;
-use sqlx::sqlite::SqliteRow;
 
 use crate::store::Connection;
 use crate::store::error::StoreError;
 use crate::store::meta::{from_sql, to_sql};
+use crate::store::sql::{Row, query};
 
 /// One operation as it is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,9 +50,9 @@ pub struct Record {
 /// # Errors
 /// The database's; also where the id is taken.
 pub async fn insert(connection: &mut Connection, record: &mut Record) -> Result<(), StoreError> {
-    let number: i64 = sqlx::query("SELECT coalesce(max(number), 0) + 1 FROM operations").fetch_one(&mut *connection).await?.try_get(0)?;
+    let number: i64 = query("SELECT coalesce(max(number), 0) + 1 FROM operations").fetch_one(&mut *connection).await?.try_get(0)?;
     record.number = from_sql(number);
-    sqlx::query(
+    query(
         "INSERT INTO operations (id, number, kind, phase, ended, component, instance, repository, cause, parent, created, finished, \
          state_version, journal, last_event) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)",
     )
@@ -82,7 +81,7 @@ pub async fn insert(connection: &mut Connection, record: &mut Record) -> Result<
 /// # Errors
 /// The database's.
 pub async fn update(connection: &mut Connection, record: &Record, seen: EventNumber) -> Result<bool, StoreError> {
-    let done = sqlx::query(
+    let done = query(
         "UPDATE operations SET phase = $1, ended = $2, finished = $3, state_version = $4, journal = $5, last_event = $6 \
          WHERE id = $7 AND last_event = $8",
     )
@@ -104,7 +103,7 @@ pub async fn update(connection: &mut Connection, record: &Record, seen: EventNum
 /// # Errors
 /// The database's, or a row that cannot be read.
 pub async fn get(connection: &mut Connection, id: OperationId) -> Result<Option<Record>, StoreError> {
-    let row = sqlx::query("SELECT * FROM operations WHERE id = $1").bind(id.to_string()).fetch_optional(connection).await?;
+    let row = query("SELECT * FROM operations WHERE id = $1").bind(id.to_string()).fetch_optional(connection).await?;
     row.as_ref().map(read).transpose()
 }
 
@@ -113,10 +112,8 @@ pub async fn get(connection: &mut Connection, id: OperationId) -> Result<Option<
 /// # Errors
 /// The database's, or a row that cannot be read.
 pub async fn by_prefix(connection: &mut Connection, prefix: &str) -> Result<Vec<Record>, StoreError> {
-    let rows = sqlx::query("SELECT * FROM operations WHERE id >= $1 AND id < $1 || 'g' ORDER BY id LIMIT 2")
-        .bind(prefix)
-        .fetch_all(connection)
-        .await?;
+    let rows =
+        query("SELECT * FROM operations WHERE id >= $1 AND id < $1 || 'g' ORDER BY id LIMIT 2").bind(prefix).fetch_all(connection).await?;
     rows.iter().map(read).collect()
 }
 
@@ -125,7 +122,7 @@ pub async fn by_prefix(connection: &mut Connection, prefix: &str) -> Result<Vec<
 /// # Errors
 /// The database's, or a row that cannot be read.
 pub async fn unfinished(connection: &mut Connection) -> Result<Vec<Record>, StoreError> {
-    let rows = sqlx::query("SELECT * FROM operations WHERE ended = 0 ORDER BY number").fetch_all(connection).await?;
+    let rows = query("SELECT * FROM operations WHERE ended = 0 ORDER BY number").fetch_all(connection).await?;
     rows.iter().map(read).collect()
 }
 
@@ -134,7 +131,7 @@ pub async fn unfinished(connection: &mut Connection) -> Result<Vec<Record>, Stor
 /// # Errors
 /// The database's.
 pub async fn prune(connection: &mut Connection, keep: u64, horizon: Timestamp) -> Result<usize, StoreError> {
-    let gone = sqlx::query(
+    let gone = query(
         "DELETE FROM operations WHERE ended = 1 AND created < $1 AND number <= (SELECT max(number) FROM operations) - $2 RETURNING id",
     )
     .bind(horizon.0)
@@ -143,7 +140,7 @@ pub async fn prune(connection: &mut Connection, keep: u64, horizon: Timestamp) -
     .await?;
     for row in &gone {
         let id: String = row.try_get(0)?;
-        sqlx::query("DELETE FROM commands WHERE operation = $1").bind(id).execute(&mut *connection).await?;
+        query("DELETE FROM commands WHERE operation = $1").bind(id).execute(&mut *connection).await?;
     }
     Ok(gone.len())
 }
@@ -166,7 +163,7 @@ pub struct Filter {
 /// # Errors
 /// The database's, or a row that cannot be read.
 pub async fn list(connection: &mut Connection, filter: &Filter, limit: u32) -> Result<Vec<Record>, StoreError> {
-    let rows = sqlx::query(
+    let rows = query(
         "SELECT * FROM operations WHERE ($1 = '' OR component = $1) AND ($2 = '' OR phase = $2) AND (ended = 0 OR $3 = 0) AND number < $4 \
          ORDER BY number DESC LIMIT $5",
     )
@@ -191,7 +188,7 @@ pub async fn of_kind(
     phase: &str,
     limit: u32,
 ) -> Result<Vec<Record>, StoreError> {
-    let rows = sqlx::query("SELECT * FROM operations WHERE component = $1 AND kind = $2 AND phase = $3 ORDER BY number DESC LIMIT $4")
+    let rows = query("SELECT * FROM operations WHERE component = $1 AND kind = $2 AND phase = $3 ORDER BY number DESC LIMIT $4")
         .bind(component.as_str())
         .bind(kind)
         .bind(phase)
@@ -201,7 +198,7 @@ pub async fn of_kind(
     rows.iter().map(read).collect()
 }
 
-fn read(row: &SqliteRow) -> Result<Record, StoreError> {
+fn read(row: &Row) -> Result<Record, StoreError> {
     let id: String = row.try_get("id")?;
     let Ok(parsed) = id.parse() else {
         return Err(StoreError::Corrupt { what: "operation", id, why: "its id is none".into() });

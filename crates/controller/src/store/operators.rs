@@ -3,10 +3,10 @@
 use muster_common::name::Name;
 use muster_common::time::Timestamp;
 use muster_identity::caller::Role;
-use sqlx::Row;
 
 use crate::store::Connection;
 use crate::store::error::StoreError;
+use crate::store::sql::{Row, query};
 
 /// One operator as it is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,8 +26,8 @@ pub struct Record {
 /// # Errors
 /// The database's, or a row that cannot be read.
 pub async fn all(connection: &mut Connection) -> Result<Vec<Record>, StoreError> {
-    let rows = sqlx::query("SELECT name, role, revoked, cert_until FROM operators ORDER BY name").fetch_all(connection).await?;
-    let read = |row: &sqlx::sqlite::SqliteRow| {
+    let rows = query("SELECT name, role, revoked, cert_until FROM operators ORDER BY name").fetch_all(connection).await?;
+    let read = |row: &Row| {
         let (name, role): (String, String) = (row.try_get(0)?, row.try_get(1)?);
         let corrupt = |why: String| StoreError::Corrupt { what: "operator", id: name.clone(), why };
         Ok(Record {
@@ -45,7 +45,7 @@ pub async fn all(connection: &mut Connection) -> Result<Vec<Record>, StoreError>
 /// # Errors
 /// The database's.
 pub async fn issued(connection: &mut Connection, name: &Name, role: Role, serial: &str, until: Timestamp) -> Result<(), StoreError> {
-    sqlx::query(
+    query(
         "INSERT INTO operators (name, role, serial, cert_until) VALUES ($1, $2, $3, $4) ON CONFLICT (name) DO UPDATE SET \
          role = excluded.role, serial = excluded.serial, cert_until = excluded.cert_until, revoked = 0",
     )
@@ -63,5 +63,5 @@ pub async fn issued(connection: &mut Connection, name: &Name, role: Role, serial
 /// # Errors
 /// The database's.
 pub async fn revoke(connection: &mut Connection, name: &Name) -> Result<bool, StoreError> {
-    Ok(sqlx::query("UPDATE operators SET revoked = 1 WHERE name = $1").bind(name.as_str()).execute(connection).await?.rows_affected() == 1)
+    Ok(query("UPDATE operators SET revoked = 1 WHERE name = $1").bind(name.as_str()).execute(connection).await?.rows_affected() == 1)
 }

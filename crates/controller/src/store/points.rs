@@ -5,17 +5,17 @@ use muster_common::name::Name;
 use muster_common::time::Timestamp;
 use muster_wire::proto::v1;
 use prost::Message;
-use sqlx::Row;
 
 use crate::store::Connection;
 use crate::store::error::StoreError;
+use crate::store::sql::{Row, query};
 
 /// Keeps a point; one that is known already stays as it is.
 ///
 /// # Errors
 /// The database's.
 pub async fn insert(connection: &mut Connection, point: &v1::RecoveryPoint, finished: Timestamp) -> Result<(), StoreError> {
-    sqlx::query(
+    query(
         "INSERT INTO points (id, component, instance, repository, finished, bytes) VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (id) DO NOTHING",
     )
     .bind(&point.id)
@@ -40,7 +40,7 @@ pub async fn list(
     limit: u32,
 ) -> Result<Vec<v1::RecoveryPoint>, StoreError> {
     let (finished, id) = before.map_or((i64::MAX, String::new()), |(at, id)| (at.0, id.to_string()));
-    let rows = sqlx::query(
+    let rows = query(
         "SELECT id, bytes FROM points WHERE component = $1 AND (finished < $2 OR (finished = $2 AND id < $3)) ORDER BY finished DESC, id DESC LIMIT $4",
     )
     .bind(component.as_str())
@@ -57,7 +57,7 @@ pub async fn list(
 /// # Errors
 /// The database's, or a row that cannot be read.
 pub async fn by_prefix(connection: &mut Connection, component: &Name, prefix: &str) -> Result<Vec<v1::RecoveryPoint>, StoreError> {
-    let rows = sqlx::query("SELECT id, bytes FROM points WHERE component = $1 AND id >= $2 AND id < $2 || 'g' ORDER BY id LIMIT 2")
+    let rows = query("SELECT id, bytes FROM points WHERE component = $1 AND id >= $2 AND id < $2 || 'g' ORDER BY id LIMIT 2")
         .bind(component.as_str())
         .bind(prefix)
         .fetch_all(connection)
@@ -70,11 +70,11 @@ pub async fn by_prefix(connection: &mut Connection, component: &Name, prefix: &s
 /// # Errors
 /// The database's.
 pub async fn forget(connection: &mut Connection, component: &Name) -> Result<(), StoreError> {
-    sqlx::query("DELETE FROM points WHERE component = $1").bind(component.as_str()).execute(connection).await?;
+    query("DELETE FROM points WHERE component = $1").bind(component.as_str()).execute(connection).await?;
     Ok(())
 }
 
-fn read(row: &sqlx::sqlite::SqliteRow) -> Result<v1::RecoveryPoint, StoreError> {
+fn read(row: &Row) -> Result<v1::RecoveryPoint, StoreError> {
     let (id, bytes): (String, Vec<u8>) = (row.try_get(0)?, row.try_get(1)?);
     v1::RecoveryPoint::decode(bytes.as_slice()).map_err(|error| StoreError::Corrupt { what: "point", id, why: error.to_string() })
 }

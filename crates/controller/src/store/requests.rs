@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use muster_common::id::OperationId;
 use muster_common::time::Timestamp;
-use sqlx::Row;
 
 use crate::store::Connection;
 use crate::store::error::StoreError;
+use crate::store::sql::query;
 
 /// How long a request id is remembered.
 pub const REMEMBERED: Duration = Duration::from_secs(7 * 86_400);
@@ -27,8 +27,8 @@ pub struct Remembered {
 /// The database's.
 pub async fn find(connection: &mut Connection, caller: &str, request_id: &str, now: Timestamp) -> Result<Option<Remembered>, StoreError> {
     let horizon = now.0.saturating_sub(i64::try_from(REMEMBERED.as_micros()).unwrap_or(i64::MAX));
-    sqlx::query("DELETE FROM requests WHERE at < $1").bind(horizon).execute(&mut *connection).await?;
-    let row = sqlx::query("SELECT digest, operation FROM requests WHERE caller = $1 AND request_id = $2")
+    query("DELETE FROM requests WHERE at < $1").bind(horizon).execute(&mut *connection).await?;
+    let row = query("SELECT digest, operation FROM requests WHERE caller = $1 AND request_id = $2")
         .bind(caller)
         .bind(request_id)
         .fetch_optional(connection)
@@ -50,7 +50,7 @@ pub async fn insert(
     remembered: &Remembered,
     now: Timestamp,
 ) -> Result<(), StoreError> {
-    sqlx::query("INSERT INTO requests (caller, request_id, digest, operation, at) VALUES ($1, $2, $3, $4, $5)")
+    query("INSERT INTO requests (caller, request_id, digest, operation, at) VALUES ($1, $2, $3, $4, $5)")
         .bind(caller)
         .bind(request_id)
         .bind(&remembered.digest)

@@ -4,11 +4,10 @@ use muster_common::name::Name;
 use muster_common::time::Timestamp;
 use muster_wire::proto::v1::{self, ResourceKind, resource::Spec};
 use prost::Message;
-use sqlx::Row;
-use sqlx::sqlite::SqliteRow;
 
 use crate::store::Connection;
 use crate::store::error::StoreError;
+use crate::store::sql::{Row, query};
 
 /// One resource as it is kept.
 #[derive(Clone, Debug, PartialEq)]
@@ -42,7 +41,7 @@ pub fn kind_of(spec: &Spec) -> ResourceKind {
 /// # Errors
 /// The database's, or a row that cannot be read.
 pub async fn get(connection: &mut Connection, kind: ResourceKind, name: &Name) -> Result<Option<Declared>, StoreError> {
-    let row = sqlx::query("SELECT * FROM resources WHERE kind = $1 AND name = $2")
+    let row = query("SELECT * FROM resources WHERE kind = $1 AND name = $2")
         .bind(i64::from(i32::from(kind)))
         .bind(name.as_str())
         .fetch_optional(connection)
@@ -61,7 +60,7 @@ pub async fn list(
     limit: u32,
 ) -> Result<Vec<Declared>, StoreError> {
     let (after_kind, after_name) = after.map_or((0, ""), |(kind, name)| (i32::from(kind), name.as_str()));
-    let rows = sqlx::query(
+    let rows = query(
         "SELECT * FROM resources WHERE ($1 = 0 OR kind = $1) AND (kind > $2 OR (kind = $2 AND name > $3)) ORDER BY kind, name LIMIT $4",
     )
     .bind(i64::from(i32::from(kind)))
@@ -79,7 +78,7 @@ pub async fn list(
 /// The database's.
 pub async fn put(connection: &mut Connection, declared: &Declared) -> Result<(), StoreError> {
     let message = v1::Resource { spec: Some(declared.spec.clone()), ..v1::Resource::default() };
-    sqlx::query(
+    query(
         "INSERT INTO resources (kind, name, id, etag, spec, created, updated) VALUES ($1, $2, $3, $4, $5, $6, $7) \
          ON CONFLICT (kind, name) DO UPDATE SET etag = excluded.etag, spec = excluded.spec, updated = excluded.updated",
     )
@@ -100,7 +99,7 @@ pub async fn put(connection: &mut Connection, declared: &Declared) -> Result<(),
 /// # Errors
 /// The database's.
 pub async fn delete(connection: &mut Connection, kind: ResourceKind, name: &Name) -> Result<bool, StoreError> {
-    let done = sqlx::query("DELETE FROM resources WHERE kind = $1 AND name = $2")
+    let done = query("DELETE FROM resources WHERE kind = $1 AND name = $2")
         .bind(i64::from(i32::from(kind)))
         .bind(name.as_str())
         .execute(connection)
@@ -108,7 +107,7 @@ pub async fn delete(connection: &mut Connection, kind: ResourceKind, name: &Name
     Ok(done.rows_affected() == 1)
 }
 
-fn read(row: &SqliteRow) -> Result<Declared, StoreError> {
+fn read(row: &Row) -> Result<Declared, StoreError> {
     let (name, bytes): (String, Vec<u8>) = (row.try_get("name")?, row.try_get("spec")?);
     let corrupt = |why: String| StoreError::Corrupt { what: "resource", id: name.clone(), why };
     let message = v1::Resource::decode(bytes.as_slice()).map_err(|error| corrupt(error.to_string()))?;

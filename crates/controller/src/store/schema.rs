@@ -1,10 +1,10 @@
 //! The schema, brought up to date step by step. A step that was released never changes; a newer schema is refused.
 
 use sha2::{Digest, Sha256};
-use sqlx::Row;
 
 use crate::store::Connection;
 use crate::store::error::StoreError;
+use crate::store::sql::{query, run_all};
 
 /// One step: its version, dense from 1, and its text.
 struct Migration {
@@ -13,8 +13,8 @@ struct Migration {
 }
 
 const MIGRATIONS: [Migration; 2] = [
-    Migration { version: 1, sql: include_str!("../../migrations/sqlite/0001_first.sql") },
-    Migration { version: 2, sql: include_str!("../../migrations/sqlite/0002_identities.sql") },
+    Migration { version: 1, sql: include_str!("../../migrations/0001_first.sql") },
+    Migration { version: 2, sql: include_str!("../../migrations/0002_identities.sql") },
 ];
 
 /// The version that this build writes.
@@ -25,15 +25,13 @@ pub const KNOWN: i64 = MIGRATIONS.len() as i64;
 /// # Errors
 /// Where the schema is newer than this build or was made with other texts.
 pub async fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
-    sqlx::query("CREATE TABLE IF NOT EXISTS migrations (version INTEGER PRIMARY KEY, digest TEXT NOT NULL)")
-        .execute(&mut *connection)
-        .await?;
-    let rows = sqlx::query("SELECT version, digest FROM migrations ORDER BY version").fetch_all(&mut *connection).await?;
+    query("CREATE TABLE IF NOT EXISTS migrations (version INTEGER PRIMARY KEY, digest TEXT NOT NULL)").execute(&mut *connection).await?;
+    let rows = query("SELECT version, digest FROM migrations ORDER BY version").fetch_all(&mut *connection).await?;
     let mut applied = 0;
     for row in rows {
         let (version, digest): (i64, String) = (row.try_get(0)?, row.try_get(1)?);
         if version > KNOWN {
-            let newest = sqlx::query("SELECT max(version) FROM migrations").fetch_one(&mut *connection).await?.try_get(0)?;
+            let newest = query("SELECT max(version) FROM migrations").fetch_one(&mut *connection).await?.try_get(0)?;
             return Err(StoreError::NewerSchema { found: newest, known: KNOWN });
         }
         let same = MIGRATIONS.iter().any(|migration| migration.version == version && digest_of(migration) == digest);
@@ -43,8 +41,8 @@ pub async fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
         applied = version;
     }
     for migration in MIGRATIONS.iter().filter(|migration| migration.version > applied) {
-        sqlx::raw_sql(migration.sql).execute(&mut *connection).await?;
-        sqlx::query("INSERT INTO migrations (version, digest) VALUES ($1, $2)")
+        run_all(migration.sql, connection).await?;
+        query("INSERT INTO migrations (version, digest) VALUES ($1, $2)")
             .bind(migration.version)
             .bind(digest_of(migration))
             .execute(&mut *connection)

@@ -4,12 +4,11 @@ use muster_common::counter::Epoch;
 use muster_common::id::ReignId;
 use muster_common::name::Name;
 use muster_failover::reign::ShardRecord;
-use sqlx::Row;
-use sqlx::sqlite::SqliteRow;
 
 use crate::store::Connection;
 use crate::store::error::StoreError;
 use crate::store::meta::{from_sql, to_sql};
+use crate::store::sql::{Row, query};
 
 /// What is kept of a component's one unnamed shard.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -27,7 +26,7 @@ pub struct Kept {
 /// # Errors
 /// The database's, or a row that cannot be read.
 pub async fn get(connection: &mut Connection, component: &Name) -> Result<Kept, StoreError> {
-    let row = sqlx::query("SELECT component, record, floor_epoch, floor_reign FROM shards WHERE component = $1 AND shard = ''")
+    let row = query("SELECT component, record, floor_epoch, floor_reign FROM shards WHERE component = $1 AND shard = ''")
         .bind(component.as_str())
         .fetch_optional(connection)
         .await?;
@@ -39,8 +38,7 @@ pub async fn get(connection: &mut Connection, component: &Name) -> Result<Kept, 
 /// # Errors
 /// The database's, or a row that cannot be read.
 pub async fn all(connection: &mut Connection) -> Result<Vec<(Name, Kept)>, StoreError> {
-    let rows =
-        sqlx::query("SELECT component, record, floor_epoch, floor_reign FROM shards ORDER BY component").fetch_all(connection).await?;
+    let rows = query("SELECT component, record, floor_epoch, floor_reign FROM shards ORDER BY component").fetch_all(connection).await?;
     rows.iter().map(read).collect()
 }
 
@@ -51,7 +49,7 @@ pub async fn all(connection: &mut Connection) -> Result<Vec<(Name, Kept)>, Store
 pub async fn put(connection: &mut Connection, component: &Name, kept: &Kept) -> Result<(), StoreError> {
     let corrupt = |error: serde_json::Error| StoreError::Corrupt { what: "shard", id: component.to_string(), why: error.to_string() };
     let record = kept.record.as_ref().map(serde_json::to_string).transpose().map_err(corrupt)?;
-    sqlx::query(
+    query(
         "INSERT INTO shards (component, shard, record, floor_epoch, floor_reign) VALUES ($1, '', $2, $3, $4) \
          ON CONFLICT (component, shard) DO UPDATE SET record = excluded.record, floor_epoch = excluded.floor_epoch, \
          floor_reign = excluded.floor_reign",
@@ -65,7 +63,7 @@ pub async fn put(connection: &mut Connection, component: &Name, kept: &Kept) -> 
     Ok(())
 }
 
-fn read(row: &SqliteRow) -> Result<(Name, Kept), StoreError> {
+fn read(row: &Row) -> Result<(Name, Kept), StoreError> {
     let (component, record, floor, reign): (String, Option<String>, i64, String) =
         (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?, row.try_get(3)?);
     let corrupt = |why: String| StoreError::Corrupt { what: "shard", id: component.clone(), why };

@@ -2,17 +2,17 @@
 
 use muster_common::name::Name;
 use muster_common::time::Timestamp;
-use sqlx::Row;
 
 use crate::store::Connection;
 use crate::store::error::StoreError;
+use crate::store::sql::query;
 
 /// Makes every unused token unusable: a store restored from an older copy may hold tokens that were used or withdrawn since.
 ///
 /// # Errors
 /// The database's.
 pub async fn void_unused(connection: &mut Connection, now: Timestamp) -> Result<u64, StoreError> {
-    Ok(sqlx::query("UPDATE tokens SET used_at = $1 WHERE used_at IS NULL").bind(now.0).execute(connection).await?.rows_affected())
+    Ok(query("UPDATE tokens SET used_at = $1 WHERE used_at IS NULL").bind(now.0).execute(connection).await?.rows_affected())
 }
 
 /// Whom a token lets in.
@@ -35,8 +35,8 @@ pub async fn insert(
     expires: Timestamp,
     now: Timestamp,
 ) -> Result<(), StoreError> {
-    sqlx::query("DELETE FROM tokens WHERE expires < $1").bind(now.0.saturating_sub(86_400_000_000)).execute(&mut *connection).await?;
-    sqlx::query("INSERT INTO tokens (hash, site, agent, expires) VALUES ($1, $2, $3, $4)")
+    query("DELETE FROM tokens WHERE expires < $1").bind(now.0.saturating_sub(86_400_000_000)).execute(&mut *connection).await?;
+    query("INSERT INTO tokens (hash, site, agent, expires) VALUES ($1, $2, $3, $4)")
         .bind(hash)
         .bind(invited.site.as_str())
         .bind(invited.agent.as_str())
@@ -52,8 +52,8 @@ pub async fn insert(
 /// # Errors
 /// The database's.
 pub async fn is_known(connection: &mut Connection, hash: &str, now: Timestamp) -> Result<bool, StoreError> {
-    let query = sqlx::query("SELECT 1 FROM tokens WHERE hash = $1 AND expires > $2");
-    Ok(query.bind(hash).bind(now.0).fetch_optional(connection).await?.is_some())
+    let known = query("SELECT 1 FROM tokens WHERE hash = $1 AND expires > $2");
+    Ok(known.bind(hash).bind(now.0).fetch_optional(connection).await?.is_some())
 }
 
 /// Uses a token up for a key, if it is good: in one statement, so that of two who hold it one wins. The agent that joined by it may ask again
@@ -65,7 +65,7 @@ pub async fn take(connection: &mut Connection, hash: &str, key: &str, now: Times
     const TAKE: &str = "UPDATE tokens SET used_at = $1 WHERE hash = $2 AND expires > $1 AND (used_at IS NULL OR EXISTS \
         (SELECT 1 FROM agents WHERE agents.name = tokens.agent AND agents.site = tokens.site AND agents.key_fingerprint = $3)) \
         RETURNING site, agent";
-    let row = sqlx::query(TAKE).bind(now.0).bind(hash).bind(key).fetch_optional(connection).await?;
+    let row = query(TAKE).bind(now.0).bind(hash).bind(key).fetch_optional(connection).await?;
     let Some(row) = row else { return Ok(None) };
     let (site, agent): (String, String) = (row.try_get(0)?, row.try_get(1)?);
     let corrupt =
@@ -78,8 +78,7 @@ pub async fn take(connection: &mut Connection, hash: &str, key: &str, now: Times
 /// # Errors
 /// The database's, or a name that is none.
 pub async fn invited(connection: &mut Connection, now: Timestamp) -> Result<Vec<Invited>, StoreError> {
-    let rows =
-        sqlx::query("SELECT site, agent FROM tokens WHERE used_at IS NULL AND expires > $1").bind(now.0).fetch_all(connection).await?;
+    let rows = query("SELECT site, agent FROM tokens WHERE used_at IS NULL AND expires > $1").bind(now.0).fetch_all(connection).await?;
     rows.iter()
         .map(|row| {
             let (site, agent): (String, String) = (row.try_get(0)?, row.try_get(1)?);

@@ -8,6 +8,7 @@ use muster_common::time::Timestamp;
 use muster_controller::operation::asked::{Place, What};
 use muster_controller::operation::news::AgentNews;
 use muster_controller::store::operations;
+use muster_controller::store::sql::query;
 use muster_wire::proto::agent::v1::{Hello, InstanceEpoch};
 use muster_wire::proto::v1::{OperationState, StepKind};
 
@@ -92,7 +93,7 @@ async fn a_store_that_is_behind_takes_a_higher_term_suspends_voids_tokens_and_sa
     let controller = Controller::open(folder.path()).await;
     controller.first_reign().await;
     let mut write = controller.store.write().await.unwrap();
-    sqlx::query("INSERT INTO tokens (hash, site, agent, expires) VALUES ('h', 'istanbul', 'a', 9000000000000000)")
+    query("INSERT INTO tokens (hash, site, agent, expires) VALUES ('h', 'istanbul', 'a', 9000000000000000)")
         .execute(write.connection())
         .await
         .unwrap();
@@ -122,7 +123,7 @@ async fn a_store_that_is_behind_takes_a_higher_term_suspends_voids_tokens_and_sa
     assert_eq!(istanbul.disk().highest_term, 41);
     assert!(istanbul.disk().highest_sequence > 900, "sequences go on above what agents remember");
     let mut read = controller.store.read().await.unwrap();
-    let unused: i64 = sqlx::query_scalar("SELECT count(*) FROM tokens WHERE used_at IS NULL").fetch_one(&mut *read).await.unwrap();
+    let unused: i64 = query("SELECT count(*) FROM tokens WHERE used_at IS NULL").fetch_one(&mut read).await.unwrap().try_get(0).unwrap();
     assert_eq!(unused, 0);
 }
 
@@ -226,7 +227,7 @@ async fn an_outcome_of_a_command_that_the_store_never_issued_is_kept_and_acknowl
     let _session = agent.connect(&controller);
     until("it is acknowledged", async || agent.disk().tasks[&command].acknowledged.then_some(())).await;
     let mut read = controller.store.read().await.unwrap();
-    let kept: i64 = sqlx::query_scalar("SELECT count(*) FROM strays").fetch_one(&mut *read).await.unwrap();
+    let kept: i64 = query("SELECT count(*) FROM strays").fetch_one(&mut read).await.unwrap().try_get(0).unwrap();
     assert_eq!(kept, 1);
 }
 
@@ -269,7 +270,7 @@ async fn request_ids_are_forgotten_after_seven_days() {
     assert_eq!(controller.operations.start(request.clone()).await.unwrap().id, first.id);
     let mut write = controller.store.write().await.unwrap();
     let week = Timestamp(7 * 86_400_000_000 + 1_000_000);
-    sqlx::query("UPDATE requests SET at = at - $1").bind(week.0).execute(write.connection()).await.unwrap();
+    query("UPDATE requests SET at = at - $1").bind(week.0).execute(write.connection()).await.unwrap();
     write.commit().await.unwrap();
     assert_ne!(controller.operations.start(request).await.unwrap().id, first.id);
     assert_eq!(controller.operation(&first.id).await.steps[0].kind(), StepKind::Wait);
@@ -288,7 +289,7 @@ async fn a_full_disk_refuses_what_is_asked_and_the_work_goes_on_when_there_is_ro
     // SQLite answers as on a full disk (SQLITE_FULL) when a file may grow no further.
     let limit = async |pages: &'static str| {
         let mut write = controller.store.write().await.unwrap();
-        sqlx::query(pages).execute(write.connection()).await.unwrap();
+        query(pages).execute(write.connection()).await.unwrap();
     };
     limit("PRAGMA max_page_count = 1").await;
     let mut refused = None;
@@ -330,7 +331,8 @@ async fn history_is_bounded_and_what_is_recent_or_unfinished_stays() {
     assert_eq!(operations::prune(connection, 3, Timestamp(0)).await.unwrap(), 0, "none is old enough");
     assert_eq!(operations::prune(connection, 3, Timestamp(i64::MAX)).await.unwrap(), 3);
     assert_eq!(operations::prune(connection, 0, Timestamp(i64::MAX)).await.unwrap(), 2);
-    let left: Vec<String> = sqlx::query_scalar("SELECT id FROM operations").fetch_all(&mut *connection).await.unwrap();
-    let commands: i64 = sqlx::query_scalar("SELECT count(*) FROM commands").fetch_one(connection).await.unwrap();
+    let left = query("SELECT id FROM operations").fetch_all(connection).await.unwrap();
+    let left: Vec<String> = left.iter().map(|row| row.try_get(0).unwrap()).collect();
+    let commands: i64 = query("SELECT count(*) FROM commands").fetch_one(connection).await.unwrap().try_get(0).unwrap();
     assert_eq!((left, commands), (vec![open.id], 0));
 }

@@ -9,6 +9,7 @@ use muster_common::fault::{ErrorKind, Fault};
 use muster_controller::operation::news::AgentNews;
 use muster_controller::operation::watch::WatchUpdate;
 use muster_controller::store::events;
+use muster_controller::store::sql::query;
 use muster_wire::proto::agent::v1::TaskProgress;
 use muster_wire::proto::v1::{OperationState, Progress};
 
@@ -146,7 +147,7 @@ async fn events_that_are_gone_or_never_were_are_out_of_range_and_the_oldest_is_n
     let never = controller.operations.watch(None, EventNumber(1_000)).await.err().unwrap();
     assert_eq!(never.kind, ErrorKind::OutOfRange);
     let mut write = controller.store.write().await.unwrap();
-    sqlx::query("DELETE FROM events WHERE number < 3").execute(write.connection()).await.unwrap();
+    query("DELETE FROM events WHERE number < 3").execute(write.connection()).await.unwrap();
     write.commit().await.unwrap();
     let gone = controller.operations.watch(None, EventNumber(1)).await.err().unwrap();
     assert_eq!(gone.kind, ErrorKind::OutOfRange);
@@ -163,11 +164,7 @@ async fn the_journal_of_events_is_bounded() {
     let controller = Controller::open(folder.path()).await;
     // As if there had been as many as are kept.
     let mut write = controller.store.write().await.unwrap();
-    sqlx::query("UPDATE meta SET last_event = $1")
-        .bind(i64::try_from(events::KEPT).unwrap() - 2)
-        .execute(write.connection())
-        .await
-        .unwrap();
+    query("UPDATE meta SET last_event = $1").bind(i64::try_from(events::KEPT).unwrap() - 2).execute(write.connection()).await.unwrap();
     write.commit().await.unwrap();
     let agent = Agent::new(ISTANBUL);
     let _session = agent.connect(&controller);
@@ -176,7 +173,8 @@ async fn the_journal_of_events_is_bounded() {
         controller.ends(&accepted.id).await;
     }
     let mut read = controller.store.read().await.unwrap();
-    let (oldest, newest): (i64, i64) = sqlx::query_as("SELECT min(number), max(number) FROM events").fetch_one(&mut *read).await.unwrap();
+    let row = query("SELECT min(number), max(number) FROM events").fetch_one(&mut read).await.unwrap();
+    let (oldest, newest): (i64, i64) = (row.try_get(0).unwrap(), row.try_get(1).unwrap());
     assert!(newest - oldest < i64::try_from(events::KEPT).unwrap(), "{oldest} {newest}");
     assert!(newest > i64::try_from(events::KEPT).unwrap());
 }
