@@ -23,9 +23,12 @@ use crate::store::lock;
 /// The most damage that is told.
 const MAX_DAMAGE: usize = 1_000;
 /// Files that wait for their fsync.
-const SYNC_QUEUE: usize = 128;
-/// Threads that fsync.
-const SYNC_THREADS: usize = 2;
+const SYNC_QUEUE: usize = 256;
+/// Threads that fsync. They wait for the disk and not for a core; a file system's journal commits what several ask for at once in one
+/// go (ext4: a thousand small files took 0.7 s on two threads).
+const SYNC_THREADS: usize = 16;
+/// Bytes of one file after which what is written of it goes to the disk already: the last file's fsync has little left to wait for.
+const EARLY_SYNC: u64 = 32 << 20;
 
 /// What a range brought.
 pub(super) struct Fetched {
@@ -114,12 +117,12 @@ impl Threads {
 
 pub(super) fn start(shared: &Arc<Shared>, work: mpsc::Receiver<Work>, threads: usize) -> Threads {
     let mut set = JoinSet::new();
-    let (whole, syncs) = mpsc::channel(SYNC_QUEUE);
+    let (to_sync, syncs) = mpsc::channel(SYNC_QUEUE);
     let (work, syncs) = (Arc::new(Mutex::new(work)), Arc::new(Mutex::new(syncs)));
     for _ in 0..threads {
-        let (shared, work, whole) = (shared.clone(), work.clone(), whole.clone());
+        let (shared, work, to_sync) = (shared.clone(), work.clone(), to_sync.clone());
         set.spawn_blocking(move || {
-            let mut worker = Worker { shared: &shared, whole };
+            let mut worker = Worker { shared: &shared, to_sync };
             if let Err(error) = worker.run(&work) {
                 shared.fail(error);
             }
@@ -136,19 +139,28 @@ pub(super) fn start(shared: &Arc<Shared>, work: mpsc::Receiver<Work>, threads: u
     Threads(set)
 }
 
-type Whole = (Arc<FileState>, Arc<File>);
+/// A file for the threads that fsync.
+struct ToSync {
+    state: Arc<FileState>,
+    file: Arc<File>,
+    /// Nothing more is written to it. Else this only sends the disk ahead what there is.
+    whole: bool,
+}
 
-fn sync_all(shared: &Shared, queue: &Mutex<mpsc::Receiver<Whole>>) -> Result<(), Error> {
+fn sync_all(shared: &Shared, queue: &Mutex<mpsc::Receiver<ToSync>>) -> Result<(), Error> {
     loop {
         let next = lock(queue).blocking_recv();
-        let Some((state, file)) = next else { return Ok(()) };
+        let Some(ToSync { state, file, whole }) = next else { return Ok(()) };
         if shared.stop.is_cancelled() {
             continue;
         }
         if shared.fsync {
-            file.sync_all().map_err(|error| at_destination("fsync", &state, error))?;
+            let synced = if whole { file.sync_all() } else { file.sync_data() };
+            synced.map_err(|error| at_destination("fsync", &state, error))?;
         }
-        Counters::add(&shared.counters.files_done, 1);
+        if whole {
+            Counters::add(&shared.counters.files_done, 1);
+        }
     }
 }
 
@@ -158,7 +170,7 @@ fn at_destination(doing: &'static str, state: &FileState, source: std::io::Error
 
 struct Worker<'a> {
     shared: &'a Shared,
-    whole: mpsc::Sender<Whole>,
+    to_sync: mpsc::Sender<ToSync>,
 }
 
 impl Worker<'_> {
@@ -242,13 +254,26 @@ impl Worker<'_> {
 
     fn count(&self, target: &Target) -> Result<(), Error> {
         let length = u64::from(target.length);
-        if target.file.missing.fetch_sub(length, Ordering::AcqRel) > length {
+        let missing = target.file.missing.fetch_sub(length, Ordering::AcqRel);
+        if missing > length {
+            if self.shared.fsync && missing / EARLY_SYNC > (missing - length) / EARLY_SYNC {
+                self.send_ahead(&target.file);
+            }
             return Ok(());
         }
         let file = lock(&target.file.open).take();
         match file {
             Some(file) => self.finish(&target.file, file),
             None => Err(Error::Defect(format!("{} was finished twice", target.file.destination.display()))),
+        }
+    }
+
+    /// Where the disk is behind by a whole queue already, nothing is asked of it.
+    fn send_ahead(&self, state: &Arc<FileState>) {
+        let file = lock(&state.open).clone();
+        if let Some(file) = file {
+            let asked = self.to_sync.try_send(ToSync { state: state.clone(), file, whole: false });
+            asked.unwrap_or_else(|full| tracing::trace!(%full, "the disk is behind"));
         }
     }
 
@@ -275,7 +300,7 @@ impl Worker<'_> {
         file.set_permissions(mode).map_err(|error| at_destination("set the mode of", state, error))?;
         let since = Duration::from_micros(u64::try_from(state.mtime.0).unwrap_or(0));
         file.set_modified(SystemTime::UNIX_EPOCH + since).map_err(|error| at_destination("set the time of", state, error))?;
-        self.whole.blocking_send((state.clone(), file)).map_err(|_| Error::Cancelled)
+        self.to_sync.blocking_send(ToSync { state: state.clone(), file, whole: true }).map_err(|_| Error::Cancelled)
     }
 }
 
