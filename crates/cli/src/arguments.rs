@@ -74,6 +74,12 @@ pub enum Command {
     Cancel(command::cancel::Arguments),
     /// Ends an operation whose outcome is unknown by your recorded word.
     Resolve(command::resolve::Arguments),
+    /// Asks again for what an operation that failed or was cancelled was asked for.
+    Retry(command::retry::Arguments),
+    /// Switches automation and schedules off for a while.
+    Pause(command::pause::Arguments),
+    /// Ends a pause before its time.
+    Resume(command::resume::Arguments),
     /// Removes the old directory that a restore in place kept aside.
     Discard(command::discard::Arguments),
     /// Lists agents; revokes one.
@@ -139,6 +145,9 @@ pub async fn run(arguments: Arguments) -> Result<Exit, Fault> {
         Command::Wait(arguments) => command::wait::run(&app, arguments).await,
         Command::Cancel(arguments) => command::cancel::run(&app, arguments).await,
         Command::Resolve(arguments) => command::resolve::run(&app, arguments).await,
+        Command::Retry(arguments) => command::retry::run(&app, arguments).await,
+        Command::Pause(arguments) => command::pause::run(&app, arguments).await,
+        Command::Resume(arguments) => command::resume::run(&app, arguments).await,
         Command::Discard(arguments) => command::discard::run(&app, arguments).await,
         Command::Agents(arguments) => command::agents::run(&app, arguments).await,
         Command::Token(arguments) => command::token::run(&app, arguments).await,

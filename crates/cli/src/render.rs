@@ -7,6 +7,7 @@ pub mod amount;
 pub mod fault;
 pub mod loss;
 pub mod operation;
+pub mod pause;
 pub mod points;
 pub mod resource;
 pub mod status;

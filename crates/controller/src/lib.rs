@@ -10,6 +10,7 @@ pub mod inventory;
 pub mod metrics;
 pub mod operation;
 pub mod own_certificate;
+pub mod schedule;
 pub mod server;
 pub mod store;
 pub mod tasks;

@@ -46,6 +46,7 @@ use crate::config::Config;
 use crate::metrics::Metrics;
 use crate::operation::handle::Operations;
 use crate::own_certificate;
+use crate::schedule::pauses::Pauses;
 use crate::store::Store;
 use crate::tasks;
 
@@ -132,6 +133,7 @@ async fn assemble(config: Config, authority: Authority, store: Store, meter: &Me
     let roles = Roles::default();
     tasks::import_admins(&config, &store).await?;
     roles.reload(&store, &revocations).await.map_err(|error| told(error.fault()))?;
+    let pauses = Pauses::load(&store).await.map_err(|error| told(error.fault()))?;
     let agents = Agents {
         store,
         operations,
@@ -140,6 +142,7 @@ async fn assemble(config: Config, authority: Authority, store: Store, meter: &Me
         roster: Roster::default(),
         assigner,
         roles,
+        pauses,
         revocations,
         gate,
         metrics: Metrics::new(meter),

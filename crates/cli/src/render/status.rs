@@ -9,7 +9,7 @@ use muster_wire::proto::v1::{
 };
 
 use super::amount::{NOTHING, age, bytes, duration_or_nothing, instant_or_nothing, position, read_duration, read_instant, rounded, short};
-use super::{agents, operation, resource, table};
+use super::{agents, operation, pause, resource, table};
 use crate::progress;
 
 /// An observation that is older counts as old, and its age is told loudly: the role is looked at each second.
@@ -23,6 +23,9 @@ pub fn page(page: &StatusPage, place: &str, here: Timestamp) -> String {
     // Ages are told by the controller's clock: this machine's may be off.
     let now = read_instant(controller.now.as_ref()).unwrap_or(here);
     let mut text = head(controller, place, now, here);
+    if let Some(paused) = &page.pause {
+        text.push_str(&pause::loud(paused, now));
+    }
     for component in &page.components {
         text.push('\n');
         text.push_str(&one(component, now));
@@ -69,6 +72,9 @@ pub fn one(component: &ComponentStatus, now: Timestamp) -> String {
     let mut text = format!("{}{}\n", component.name, priority(component.priority()));
     let rows = [("writer", format!("{writer}, epoch {epoch}")), ("RPO", rpo(component, now)), ("RTO", rto(component))];
     text.push_str(&table::labelled(&rows, "  "));
+    if let Some(paused) = &component.pause {
+        text.push_str(&pause::loud(paused, now));
+    }
     text.push_str(&instances(&component.instances));
     for instance in &component.instances {
         text.push_str(&notes(instance, now));

@@ -22,6 +22,7 @@ use crate::agents::session::Session;
 use crate::api::roles::Roles;
 use crate::metrics::Metrics;
 use crate::operation::handle::Operations;
+use crate::schedule::pauses::Pauses;
 use crate::store::Store;
 
 /// Messages that may wait between a session and its stream; HTTP/2's flow control stands behind it.
@@ -44,6 +45,8 @@ pub struct Agents {
     pub assigner: Assigner,
     /// Operators' roles, and what puts revocations in force.
     pub roles: Roles,
+    /// What is switched off for a while.
+    pub pauses: Pauses,
     /// Which certificates count no longer.
     pub revocations: Revocations,
     /// Where sessions run.

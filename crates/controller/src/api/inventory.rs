@@ -9,7 +9,8 @@ use muster_wire::page;
 use muster_wire::proto::v1::inventory_service_server::InventoryService;
 use muster_wire::proto::v1::{
     ApplyRequest, ApplyResponse, Change, InventoryServiceDeleteRequest, InventoryServiceDeleteResponse, InventoryServiceGetRequest,
-    InventoryServiceGetResponse, InventoryServiceListRequest, InventoryServiceListResponse, Resource,
+    InventoryServiceGetResponse, InventoryServiceListRequest, InventoryServiceListResponse, PauseRequest, PauseResponse, Resource,
+    ResumeRequest, ResumeResponse,
 };
 use tonic::{Request, Response, Status};
 
@@ -18,6 +19,7 @@ use super::{Api, answer, digest, request_id, status, subject_of};
 use crate::api::status_page::conditions_of;
 use crate::inventory::changes::{self, Circumstances};
 use crate::inventory::{Declared, Kind, form, kept};
+use crate::schedule::pause::Scope;
 use crate::store::{Connection, agents, operations, points, resources, shards, tokens};
 
 const LIST: &str = "InventoryService.List";
@@ -72,6 +74,18 @@ impl InventoryService for Api {
         let call = Call { caller, request_id, digest: digest(&message) };
         let api = self.clone();
         self.detached("delete", async move { delete(&api, &message, &call).await }).await.map(Response::new)
+    }
+
+    async fn pause(&self, request: Request<PauseRequest>) -> Result<Response<PauseResponse>, Status> {
+        let caller = subject_of(&request)?;
+        let (api, message) = (self.clone(), request.into_inner());
+        self.detached("pause", async move { api.begin_pause(message, &caller).await }).await.map(Response::new)
+    }
+
+    async fn resume(&self, request: Request<ResumeRequest>) -> Result<Response<ResumeResponse>, Status> {
+        let caller = subject_of(&request)?;
+        let (api, message) = (self.clone(), request.into_inner());
+        self.detached("resume", async move { api.end_pause(message, &caller).await }).await.map(Response::new)
     }
 }
 
@@ -145,6 +159,12 @@ async fn delete(api: &Api, message: &InventoryServiceDeleteRequest, call: &Call)
     call.remember(connection, &response, now).await?;
     write.commit().await?;
     tracing::info!(caller = call.caller, %kind, %name, "resource deleted");
+    if kind == Kind::Component {
+        // Another component may get the name. What cannot be ended now ends by itself.
+        if let Err(error) = api.agents.pauses.end(&api.agents.store, &Scope::Component(name), now).await {
+            tracing::warn!(%error, "end the pause of a deleted component");
+        }
+    }
     api.declared_changed().await;
     Ok(response)
 }

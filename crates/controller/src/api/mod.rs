@@ -8,6 +8,7 @@ pub mod enrollment;
 pub mod fleet;
 pub mod inventory;
 pub mod operations;
+pub mod pausing;
 pub mod recovery;
 pub mod repeat;
 pub mod repository;

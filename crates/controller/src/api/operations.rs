@@ -16,13 +16,13 @@ use muster_wire::proto::v1::operation_service_watch_response::Update;
 use muster_wire::proto::v1::{
     CancelRequest, CancelResponse, DiscardRequest, DiscardResponse, OperationServiceGetRequest, OperationServiceGetResponse,
     OperationServiceListRequest, OperationServiceListResponse, OperationServiceWatchRequest, OperationServiceWatchResponse, OperationState,
-    ResolveRequest, ResolveResponse, WaitRequest, WaitResponse,
+    ResolveRequest, ResolveResponse, RetryRequest, RetryResponse, WaitRequest, WaitResponse,
 };
 use tonic::{Request, Response, Status};
 
 use super::recovery::asked;
 use super::{Api, answer, caller_of, digest, request_id, status, subject_of};
-use crate::operation::asked::What;
+use crate::operation::asked::{Asked, What};
 use crate::operation::handle::ListFilter;
 use crate::operation::watch::WatchUpdate;
 
@@ -100,6 +100,18 @@ impl OperationService for Api {
         let digest = digest(&message);
         let operation = self.start(asked(caller, request_id, digest, None, What::Discard { restore: message.id })).await?;
         Ok(Response::new(DiscardResponse { operation: Some(operation) }))
+    }
+
+    async fn retry(&self, request: Request<RetryRequest>) -> Result<Response<RetryResponse>, Status> {
+        let caller = subject_of(&request)?;
+        let mut message = request.into_inner();
+        let request_id = request_id(&std::mem::take(&mut message.request_id)).map_err(status)?;
+        let digest = digest(&message);
+        let again = self.agents.operations.again(&message.id, &caller, &message.consent).await;
+        let (what, stall_limit, cause) = again.map_err(status)?;
+        let asked = Asked { cause, ..asked(caller, request_id, digest, Some(stall_limit), what) };
+        let operation = self.start(asked).await?;
+        Ok(Response::new(RetryResponse { operation: Some(operation) }))
     }
 }
 

@@ -23,6 +23,7 @@ use crate::operation::handle::ListFilter;
 use crate::operation::journal;
 use crate::operation::kind::{Kind as OperationOf, Phase};
 use crate::operation::state::{State, Task};
+use crate::schedule::pause::{Pause, Scope};
 use crate::store::shards::Kept;
 use crate::store::{Connection, agents, meta, operations, points, shards};
 
@@ -57,6 +58,7 @@ impl Api {
                 newest,
                 measured_rto: measured_rto(&mut read, name).await?,
                 running: running.iter().filter(|operation| operation.component == name.as_str()).cloned().collect(),
+                pause: self.agents.pauses.of(name, clock::now()),
                 now: clock::now(),
             };
             let instances = declared.instances().filter(|instance| instance.name.component == *name);
@@ -65,7 +67,8 @@ impl Api {
         drop(read);
         components.sort_by(|a, b| rank(b.priority()).cmp(&rank(a.priority())).then(a.name.cmp(&b.name)));
         let agents = known.into_iter().map(|record| agent_status(&self.agents, record)).collect();
-        Ok(StatusPage { controller: Some(self.controller_status(behind)), components, agents })
+        let pause = self.agents.pauses.of_all(clock::now()).map(|pause| pause.to_proto());
+        Ok(StatusPage { controller: Some(self.controller_status(behind)), components, agents, pause })
     }
 
     fn controller_status(&self, behind: String) -> ControllerStatus {
@@ -108,6 +111,7 @@ struct Facts<'a> {
     newest: Option<RecoveryPoint>,
     measured_rto: Option<Duration>,
     running: Vec<Operation>,
+    pause: Option<Pause>,
     now: Timestamp,
 }
 
@@ -126,6 +130,7 @@ impl Facts<'_> {
             instances,
             newest_point: self.newest.clone(),
             running: self.running.clone(),
+            pause: self.pause.as_ref().map(Pause::to_proto),
         }
     }
 }
@@ -176,11 +181,23 @@ pub(super) fn conditions_of(agents: &Agents, declared: &Declared, resource: &Res
     if !matches!(resource.spec, Some(Spec::Component(_))) {
         return Vec::new();
     }
-    declared
+    let paused = resource.name.parse().ok().and_then(|name: Name| agents.pauses.of(&name, clock::now()));
+    let of_instances = declared
         .instances()
         .filter(|instance| instance.name.component.as_str() == resource.name)
-        .flat_map(|instance| conditions_of_instance(agents, &instance.name, &instance.agent))
-        .collect()
+        .flat_map(|instance| conditions_of_instance(agents, &instance.name, &instance.agent));
+    paused.iter().map(paused_condition).chain(of_instances).collect()
+}
+
+fn paused_condition(pause: &Pause) -> Condition {
+    let whose = if pause.scope == Scope::All { "of all components" } else { "of this component" };
+    Condition {
+        name: "NotPaused".into(),
+        ok: false,
+        blocking: false,
+        message: format!("automation and schedules {whose} are off by {}: {}", pause.by, pause.reason),
+        hint: format!("it ends by itself; sooner: {}", pause.hint()),
+    }
 }
 
 fn conditions_of_instance(agents: &Agents, name: &InstanceName, agent: &Name) -> Vec<Condition> {
@@ -256,6 +273,7 @@ mod tests {
             newest,
             measured_rto: None,
             running: Vec::new(),
+            pause: None,
             now: Timestamp(1_000_000_000),
         };
         let status = facts(Some(RecoveryPoint { finished_at: at(400), ..RecoveryPoint::default() })).status(Vec::new());

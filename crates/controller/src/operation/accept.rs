@@ -21,6 +21,7 @@ use crate::operation::fleet::Fleet;
 use crate::operation::journal::{self, Journaled};
 use crate::operation::kind::Phase;
 use crate::operation::kinds::{Settled, backup, check, discard, restore};
+use crate::operation::retry;
 use crate::operation::shared::{Shared, pass};
 use crate::operation::state::State;
 use crate::store::requests::{self, Remembered};
@@ -96,6 +97,7 @@ async fn remembered(connection: &mut Connection, asked: &Asked, now: Timestamp) 
 
 fn begin(asked: &Asked, settled: Settled, now: Timestamp) -> State {
     let limit = asked.stall_limit.unwrap_or(STALL_LIMIT);
+    let kept = retry::kept(&asked.what, &settled.task);
     State {
         id: OperationId::from_bytes(rand::random()),
         task: settled.task,
@@ -108,6 +110,7 @@ fn begin(asked: &Asked, settled: Settled, now: Timestamp) -> State {
         created: now,
         stall_limit_ms: u64::try_from(limit.as_millis()).unwrap_or(u64::MAX),
         traceparent: asked.traceparent.clone(),
+        asked: Some(kept),
         phase: Phase::Pending,
         steps: Vec::new(),
         cancel: None,

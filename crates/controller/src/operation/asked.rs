@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use muster_common::name::Name;
+use serde::{Deserialize, Serialize};
 
 /// A request for an operation.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,8 +27,9 @@ pub struct Asked {
     pub what: What,
 }
 
-/// What is asked for, by kind.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What is asked for, by kind. It is journaled with the operation, so that it can be asked for again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum What {
     /// Take a recovery point.
     Backup(AskedBackup),
@@ -43,7 +45,7 @@ pub enum What {
 }
 
 /// See `muster.v1.BackupRequest`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AskedBackup {
     /// The component.
     pub component: Name,
@@ -58,7 +60,7 @@ pub struct AskedBackup {
 }
 
 /// See `muster.v1.RestoreRequest`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AskedRestore {
     /// The component.
     pub component: Name,
@@ -81,7 +83,7 @@ pub struct AskedRestore {
 }
 
 /// Where a restore goes.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Place {
     /// The instance's own place, which must be empty or absent.
@@ -98,7 +100,7 @@ pub enum Place {
 }
 
 /// See `muster.v1.CheckRequest`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AskedCheck {
     /// The component.
     pub component: Name,

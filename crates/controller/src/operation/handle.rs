@@ -14,7 +14,7 @@ use tokio::sync::{oneshot, watch};
 
 use crate::agents::courier::Courier;
 use crate::agents::observations::Observations;
-use crate::operation::asked::Asked;
+use crate::operation::asked::{Asked, What};
 use crate::operation::driver::{self, Message, Steer};
 use crate::operation::hub::Hub;
 use crate::operation::journal::{self, Journaled};
@@ -22,7 +22,7 @@ use crate::operation::kind::Phase;
 use crate::operation::news::AgentNews;
 use crate::operation::shared::Shared;
 use crate::operation::watch::WatchUpdate;
-use crate::operation::{accept, session, writers};
+use crate::operation::{accept, retry, session, writers};
 use crate::store::{Store, meta, operations};
 
 /// The longest that one call waits.
@@ -88,6 +88,15 @@ impl Operations {
         };
         self.shared.gate.spawn("accept", tracing::Span::current(), accepting);
         answer.await.map_err(|_| stopping())?
+    }
+
+    /// What to ask for so that an operation that failed or was cancelled is done again, with its stall limit and the cause that names it.
+    ///
+    /// # Errors
+    /// Where there is none, it has succeeded, or it has not ended.
+    pub async fn again(&self, id: &str, by: &str, consent: &str) -> Result<(What, Duration, String), Fault> {
+        let old = self.find(id).await?.state;
+        Ok((retry::again(&old, consent)?, old.stall_limit(), retry::cause(by, &old)))
     }
 
     /// One operation, by its id or the first 6 or more digits of it.

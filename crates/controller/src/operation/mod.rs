@@ -16,6 +16,7 @@ pub mod kind;
 pub mod kinds;
 pub mod life;
 pub mod news;
+pub mod retry;
 pub mod show;
 pub mod state;
 pub mod watch;

@@ -13,6 +13,7 @@ use muster_common::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::operation::asked::What;
 use crate::operation::done::Done;
 use crate::operation::kind::{Kind, Phase};
 use crate::operation::kinds::{backup, check, discard, restore};
@@ -46,6 +47,9 @@ pub struct State {
     /// W3C trace context of the call. Empty: none.
     #[serde(default)]
     pub traceparent: String,
+    /// What was asked for, without consent. `None`: it was accepted by an older build, which did not keep it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked: Option<What>,
     /// Where it stands.
     pub phase: Phase,
     /// Its steps so far, in order.

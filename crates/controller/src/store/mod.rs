@@ -15,6 +15,7 @@ pub mod events;
 pub mod meta;
 pub mod operations;
 pub mod operators;
+pub mod pauses;
 pub mod points;
 pub mod requests;
 pub mod resources;

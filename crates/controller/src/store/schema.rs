@@ -12,9 +12,10 @@ struct Migration {
     sql: &'static str,
 }
 
-const MIGRATIONS: [Migration; 2] = [
+const MIGRATIONS: [Migration; 3] = [
     Migration { version: 1, sql: include_str!("../../migrations/0001_first.sql") },
     Migration { version: 2, sql: include_str!("../../migrations/0002_identities.sql") },
+    Migration { version: 3, sql: include_str!("../../migrations/0003_pauses.sql") },
 ];
 
 /// The version that this build writes.

@@ -7,5 +7,7 @@ mod enrolling;
 mod inventory;
 mod links;
 mod operations;
+mod pausing;
 mod process;
+mod retrying;
 mod world;

@@ -24,7 +24,7 @@ use tonic::Code;
 
 use crate::world::{BOUND, Session, World, eventually, hello, report};
 
-const STORED: &str = "\
+pub const STORED: &str = "\
 kind: Repository
 name: primary
 spec:
@@ -42,7 +42,7 @@ spec:
 ";
 
 /// A world with a component that can be backed up, and the session of its agent.
-async fn ready() -> (World, Session) {
+pub async fn ready() -> (World, Session) {
     let world = World::with_docs().await;
     world.apply(STORED).await.unwrap();
     let agent = world.join("istanbul", "istanbul-1").await;
@@ -52,19 +52,19 @@ async fn ready() -> (World, Session) {
     (world, session)
 }
 
-fn backup() -> BackupRequest {
+pub fn backup() -> BackupRequest {
     BackupRequest { component: "docs".into(), instance: "istanbul".into(), ..BackupRequest::default() }
 }
 
-async fn asked(world: &World, request: BackupRequest) -> Operation {
+pub async fn asked(world: &World, request: BackupRequest) -> Operation {
     RecoveryServiceClient::new(world.admins()).backup(request).await.unwrap().into_inner().operation.unwrap()
 }
 
-async fn commanded(session: &mut Session) -> Command {
+pub async fn commanded(session: &mut Session) -> Command {
     session.until(|message| if let ToAgent::Command(command) = message { Some(command) } else { None }).await
 }
 
-fn done(command: &Command) -> FromAgent {
+pub fn done(command: &Command) -> FromAgent {
     let now = Some(muster_wire::convert::timestamp_to_proto(muster_service::clock::now()));
     let point_id = match &command.work {
         Some(muster_wire::proto::agent::v1::command::Work::Backup(work)) => work.point_id.clone(),
@@ -80,7 +80,7 @@ fn progress(command: &Command, bytes_done: u64) -> FromAgent {
     FromAgent::Progress(TaskProgress { command_id: command.id.clone(), progress: Some(progress) })
 }
 
-async fn acknowledged(session: &mut Session, command: &Command) {
+pub async fn acknowledged(session: &mut Session, command: &Command) {
     session.until(|message| matches!(message, ToAgent::Acknowledged(ack) if ack.command_id == command.id).then_some(())).await;
 }
 

@@ -35,6 +35,7 @@ pub fn fresh(task: Task) -> State {
         created: at(100),
         stall_limit_ms: 60_000,
         traceparent: String::new(),
+        asked: None,
         phase: Phase::Pending,
         steps: Vec::new(),
         cancel: None,

@@ -78,8 +78,10 @@ fn world() -> StatusPage {
         instances: vec![istanbul, ankara],
         newest_point: Some(RecoveryPoint { id: "9c1e0a12".repeat(4), finished_at: at(-182), ..RecoveryPoint::default() }),
         running: vec![running],
+        ..ComponentStatus::default()
     };
     StatusPage {
+        pause: None,
         controller: Some(ControllerStatus {
             build: "0.1.0".into(),
             term: 3,
