@@ -72,7 +72,7 @@ async fn a_newer_schema_is_refused_and_left_as_it_is() {
     let other = sqlx_connection(folder.path()).await;
     sqlx::query("INSERT INTO migrations (version, digest) VALUES (99, 'x')").execute(&other).await.unwrap();
     let refused = sqlite(folder.path()).await.unwrap_err();
-    assert!(matches!(refused, StoreError::NewerSchema { found: 99, known: 2 }), "{refused}");
+    assert!(matches!(refused, StoreError::NewerSchema { found: 99, .. }), "{refused}");
     let term: i64 = sqlx::query_scalar("SELECT term FROM meta").fetch_one(&other).await.unwrap();
     assert_eq!(term, 1, "no term was begun");
     sqlx::query("UPDATE migrations SET digest = 'other' WHERE version = 1").execute(&other).await.unwrap();
