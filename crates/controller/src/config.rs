@@ -13,6 +13,8 @@ use muster_service::config::{self, ConfigError};
 use muster_service::telemetry::LogFormat;
 use serde::{Deserialize, Deserializer};
 
+use crate::store::place::{InvalidPlace, Place};
+
 /// Environment variables that count: `MUSTER_CONTROLLER__LISTEN` is the field `listen`.
 pub const PREFIX: &str = "MUSTER_CONTROLLER__";
 
@@ -26,6 +28,10 @@ const METRICS_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net
 pub struct Config {
     /// Holds the store, the CA and the controller's own certificate.
     pub state_directory: PathBuf,
+    /// Where the store is: a file's path or a PostgreSQL server's URL. See [`Config::store_place`].
+    pub store: String,
+    /// The file of the store's password, for a server that wants one.
+    pub store_password_file: Option<PathBuf>,
     /// Where gRPC is served.
     pub listen: SocketAddr,
     /// Where `/metrics` and `/healthz` are served, in plain HTTP.
@@ -61,10 +67,12 @@ impl Config {
         self.state_directory.join("identity")
     }
 
-    /// The store's file.
-    #[must_use]
-    pub fn store_file(&self) -> PathBuf {
-        self.state_directory.join("controller.db")
+    /// Where the store is.
+    ///
+    /// # Errors
+    /// Where the password's file cannot be read any more.
+    pub fn store_place(&self) -> Result<Place, InvalidPlace> {
+        Place::parse(&self.store, self.store_password_file.as_deref())
     }
 
     /// All names that the controller's certificate is made for.
@@ -84,6 +92,9 @@ impl Config {
 struct Raw {
     #[serde(alias = "state_directory")]
     state_directory: Option<PathBuf>,
+    store: Option<String>,
+    #[serde(alias = "store_password_file")]
+    store_password_file: Option<PathBuf>,
     listen: Option<SocketAddr>,
     #[serde(alias = "metrics_listen")]
     metrics_listen: Option<SocketAddr>,
@@ -123,6 +134,9 @@ pub struct Flags {
     /// The folder of the store, the CA and the controller's certificate.
     #[arg(long, value_name = "DIR")]
     pub state_directory: Option<PathBuf>,
+    /// Where the store is: a path, or postgres://USER@HOST:PORT/DATABASE [default: controller.db in the state directory].
+    #[arg(long, value_name = "PLACE")]
+    pub store: Option<String>,
     /// Where gRPC is served [default: 127.0.0.1:7400].
     #[arg(long, value_name = "ADDRESS")]
     pub listen: Option<SocketAddr>,
@@ -167,6 +181,12 @@ fn judge(raw: Raw, flags: &Flags) -> Result<Config, Refused> {
                 .into(),
         );
     }
+    let store = flags.store.clone().or(raw.store).unwrap_or_else(|| state_directory.join("controller.db").display().to_string());
+    if state_directory.is_absolute()
+        && let Err(refused) = Place::parse(&store, raw.store_password_file.as_deref())
+    {
+        wrong.push(format!("store: {refused}"));
+    }
     if listen.port() != 0 && listen == metrics_listen {
         wrong.push(format!("metricsListen: {metrics_listen} is the address of gRPC itself"));
     }
@@ -180,6 +200,8 @@ fn judge(raw: Raw, flags: &Flags) -> Result<Config, Refused> {
     let life = |given: Option<Duration>, usual: Duration| given.unwrap_or(usual);
     let config = Config {
         state_directory,
+        store,
+        store_password_file: raw.store_password_file,
         listen,
         metrics_listen,
         endpoints,
@@ -292,6 +314,9 @@ mod tests {
     fn what_makes_no_sense_as_a_whole_is_told_at_once_and_together() {
         let text = "listen: 0.0.0.0:7400\nmetricsListen: 0.0.0.0:7400\ndrain: 2h\nagentCertificateLife: 1s\nserverNames: ['a b']\n";
         let error = load_text(text, Flags::default()).unwrap_err();
+        let store = "stateDirectory: /x\nstore: postgres://muster:hidden@db1/muster\n";
+        let refused = load_text(store, Flags::default()).unwrap_err();
+        assert!(refused.starts_with("store: ") && !refused.contains("hidden"), "{refused}");
         for field in ["stateDirectory", "metricsListen", "endpoints", "drain", "agentCertificateLife", "serverNames"] {
             assert!(error.lines().any(|line| line.starts_with(&format!("{field}: "))), "{field}: {error}");
         }

@@ -48,6 +48,7 @@ use crate::operation::handle::Operations;
 use crate::own_certificate;
 use crate::schedule::pauses::Pauses;
 use crate::store::Store;
+use crate::store::place::Place;
 use crate::tasks;
 
 /// The most calls that one connection may have under way.
@@ -91,7 +92,7 @@ pub async fn start(mut config: Config, registry: Registry, meter: &Meter) -> Res
     })?;
     let credentials = own_certificate::renewed_where_due(&config, &authority, clock::now()).context("take the controller's certificate")?;
     let tls = ReloadableServer::new(&credentials).context("serve with the controller's certificate")?;
-    let store = Store::open(&config.store_file()).await.map_err(|error| anyhow::anyhow!(error.fault()))?;
+    let store = open_store(&config).await?;
     let api = assemble(config, authority, store, meter).await?;
     let sickness: tasks::Sickness = Arc::new(ArcSwap::from_pointee(None));
     let (health, health_service) = tonic_health::server::health_reporter();
@@ -113,8 +114,18 @@ pub async fn start(mut config: Config, registry: Registry, meter: &Meter) -> Res
     });
     let probed = tokio::spawn(probe::serve(probes, registry, check, closing.clone()));
     let term = api.agents.store.term().0;
-    tracing::info!(%address, %metrics_address, term, store = %api.agents.store.path().display(), "serving");
+    tracing::info!(%address, %metrics_address, term, store = api.agents.store.shown(), "serving");
     Ok(Running { address, metrics_address, api, tls, health, sickness, closing, served, probed })
+}
+
+async fn open_store(config: &Config) -> Result<Store> {
+    let place = config.store_place().context("find the store")?;
+    if let Place::Server(server) = &place
+        && server.is_unprotected()
+    {
+        tracing::warn!(store = %place, "the way to the store is not protected; HINT: say sslmode=verify-full in its URL");
+    }
+    Store::open_at(&place).await.map_err(|error| anyhow::anyhow!(error.fault()))
 }
 
 async fn listen(address: SocketAddr, what: &str) -> Result<TcpListener> {

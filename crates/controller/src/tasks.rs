@@ -58,6 +58,7 @@ impl Background {
         gate.spawn_vital("admins", span(), admins(api.clone()));
         gate.spawn_vital("health", span(), health(api.clone(), sickness));
         gate.spawn_vital("resends", span(), resends(api.clone()));
+        gate.spawn_vital("store", span(), store(api.clone()));
         gate.spawn_vital("transitions", span(), transitions(api));
     }
 }
@@ -166,6 +167,15 @@ async fn health(api: Api, sickness: Sickness) {
             tracing::error!(why, "the store cannot be read");
         }
         sickness.store(Arc::new(now));
+    }
+}
+
+/// Ends when this process may write no more, and the process with it: started again, it goes on from what the store holds.
+async fn store(api: Api) {
+    let token = api.agents.gate.token().clone();
+    tokio::select! {
+        () = token.cancelled() => {}
+        why = api.agents.store.ended() => tracing::error!(why, "the controller ends: it must read its store anew"),
     }
 }
 

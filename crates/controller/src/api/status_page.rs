@@ -76,7 +76,7 @@ impl Api {
         ControllerStatus {
             build: env!("CARGO_PKG_VERSION").to_owned(),
             term: store.term().0,
-            store: store.path().display().to_string(),
+            store: store.shown().to_owned(),
             store_id: store.store_id().to_string(),
             started_at: Some(timestamp_to_proto(self.started)),
             now: Some(timestamp_to_proto(clock::now())),

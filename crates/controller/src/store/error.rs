@@ -9,10 +9,34 @@ use muster_common::fault::{Effect, ErrorKind, Fault};
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// Another process has it open.
-    #[error("open the store {}: another controller has it open", path.display())]
+    #[error("open the store {place}: it is open: {holder}")]
     Locked {
-        /// The store's file.
-        path: PathBuf,
+        /// The store's file or URL.
+        place: String,
+        /// Who has it open, in words.
+        holder: String,
+    },
+    /// A server that cannot hold a store.
+    #[error("open the store {place}: {why}")]
+    UnfitServer {
+        /// Its URL.
+        place: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The store's server cannot be reached now.
+    #[error("the store {place} cannot be reached")]
+    Away {
+        /// Its URL.
+        place: String,
+        /// Why, as it was last seen.
+        why: String,
+    },
+    /// This process may not write any more.
+    #[error("{why}")]
+    Ended {
+        /// Why.
+        why: String,
     },
     /// It was made by a newer build.
     #[error("open the store: its schema is version {found} and this build knows {known}")]
@@ -47,11 +71,11 @@ pub enum StoreError {
         /// Why.
         source: std::io::Error,
     },
-    /// The file is no store that can be opened.
-    #[error("open the store {}", path.display())]
+    /// The file or database is no store that can be opened.
+    #[error("open the store {place}")]
     Open {
-        /// The store's file.
-        path: PathBuf,
+        /// The store's file or URL.
+        place: String,
         /// Why.
         source: sqlx::Error,
     },
@@ -75,7 +99,7 @@ pub enum StoreError {
         /// The newest.
         newest: EventNumber,
     },
-    /// SQLite's own.
+    /// The database's own.
     #[error("the store")]
     Database(#[from] sqlx::Error),
 }
@@ -85,7 +109,8 @@ impl StoreError {
     #[must_use]
     pub fn fault(&self) -> Fault {
         let fault = |kind, hint: &str| Fault::refused(kind, self.to_string()).hint(hint);
-        let cause = std::error::Error::source(self).map(ToString::to_string);
+        let why = if let Self::Away { why, .. } = self { Some(why.clone()) } else { None };
+        let cause = why.or_else(|| std::error::Error::source(self).map(ToString::to_string));
         let told = match self {
             Self::Locked { .. } => fault(ErrorKind::Conflict, "stop the other controller, or give this one a state_directory of its own"),
             Self::NewerSchema { .. } => {
@@ -100,14 +125,35 @@ impl StoreError {
                 let before = oldest.0.saturating_sub(1);
                 fault(ErrorKind::OutOfRange, &format!("list what is now, then watch after event {before}"))
             }
-            Self::File { .. } | Self::Open { .. } | Self::Database(_) => {
-                fault(ErrorKind::Unavailable, "look at the disk of the controller's state directory: space, rights, errors")
+            Self::UnfitServer { .. } => fault(ErrorKind::FailedPrecondition, "name another server or database as `store`"),
+            Self::Away { .. } => fault(
+                ErrorKind::Unavailable,
+                "look at the store's PostgreSQL server and the way to it; the controller goes on by itself when it is back",
+            ),
+            Self::Ended { .. } => {
+                fault(ErrorKind::Unavailable, "ask again when the controller has been restarted; it ends by itself").effect(Effect::Unknown)
             }
+            Self::File { .. } => fault(ErrorKind::Unavailable, DISK),
+            Self::Open { source, .. } | Self::Database(source) => fault(ErrorKind::Unavailable, hint(source)),
         };
         match cause {
             Some(cause) => told.evidence(cause),
             None => told,
         }
+    }
+}
+
+const DISK: &str = "look at the disk of the controller's state directory: space, rights, errors";
+
+fn hint(error: &sqlx::Error) -> &'static str {
+    match error {
+        sqlx::Error::Database(database) if database.try_downcast_ref::<sqlx::postgres::PgDatabaseError>().is_some() => {
+            "look at the store's PostgreSQL server and its log: space, rights, connections"
+        }
+        sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::Protocol(_) => {
+            "look at the store's PostgreSQL server and the way to it; the controller goes on by itself when it is back"
+        }
+        _ => DISK,
     }
 }
 

@@ -1,8 +1,10 @@
-//! The store: everything that the controller must not forget, in one SQLite file.
+//! The store: everything that the controller must not forget, in one SQLite file or one
+//! database of a PostgreSQL server.
 //!
 //! It knows nothing of operations' meaning: one module a table group, plain functions on a connection. What always holds: one process
-//! at a time has it open (a lock beside the file); every write is one `BEGIN IMMEDIATE` transaction that first compares the term, so that
-//! a process whose rule is over cannot write; a commit is on disk (synchronous FULL) when it returns; a newer schema is never touched.
+//! at a time has it open (a lock beside the file, or one of the server); every write is one transaction that keeps other writers out and
+//! first compares the term, so that a process whose rule is over cannot write; a commit is on disk when it returns; a newer schema is never
+//! touched.
 //! Statements are written once for both databases: `sql` says what they have to keep to.
 
 pub mod agents;
@@ -16,6 +18,7 @@ pub mod meta;
 pub mod operations;
 pub mod operators;
 pub mod pauses;
+pub mod place;
 pub mod points;
 pub mod requests;
 pub mod resources;
@@ -24,10 +27,12 @@ pub mod shards;
 pub mod sql;
 pub mod tokens;
 
+mod guard;
 mod machine;
+mod postgres;
+mod sqlite;
 
-use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -35,19 +40,18 @@ use std::time::Duration;
 use muster_common::counter::Term;
 use muster_common::id::StoreId;
 use sqlx::pool::PoolConnection;
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{Postgres, Sqlite, SqlitePool};
 
 use crate::store::error::StoreError;
+use crate::store::place::Place;
 use crate::store::sql::query;
 
-/// A connection of the store's database, in a transaction that was begun by `Store::read` or `Store::write`.
+/// A connection of the store's database, in a transaction that was begun by [`Store::read`] or [`Store::write`].
 #[derive(Debug)]
 pub enum Connection {
     /// To a file.
-    Sqlite(PoolConnection<Sqlite>),
+    Sqlite(PoolConnection<sqlx::Sqlite>),
     /// To a server.
-    Postgres(PoolConnection<Postgres>),
+    Postgres(PoolConnection<sqlx::Postgres>),
 }
 
 /// Reads at once; more wait.
@@ -63,54 +67,79 @@ pub struct Store {
 
 #[derive(Debug)]
 struct Shared {
-    // One connection: writes queue here and not at SQLite's lock.
-    writer: SqlitePool,
-    readers: SqlitePool,
+    base: Base,
     term: AtomicU64,
     store_id: StoreId,
-    path: PathBuf,
+    shown: String,
     moved_from: Option<String>,
-    // Held for as long as the store is open; the kernel lets go of it when the process dies.
-    _lock: File,
+}
+
+/// The database under it.
+#[derive(Debug)]
+enum Base {
+    Sqlite(sqlite::Sqlite),
+    Postgres(postgres::Postgres),
+}
+
+impl Base {
+    async fn open(place: &Place) -> Result<Self, StoreError> {
+        Ok(match place {
+            Place::File(path) => Self::Sqlite(sqlite::Sqlite::open(path).await?),
+            Place::Server(server) => Self::Postgres(postgres::Postgres::open(server, place.to_string()).await?),
+        })
+    }
+
+    /// Where it runs: what another copy of it has differently.
+    fn identity(&self) -> Result<(String, String), StoreError> {
+        Ok(match self {
+            Self::Sqlite(base) => (machine::id()?, base.path().display().to_string()),
+            Self::Postgres(base) => base.identity(),
+        })
+    }
+
+    /// Begins the transaction in which the schema is made.
+    async fn begin_making(&self) -> Result<Connection, StoreError> {
+        match self {
+            Self::Sqlite(base) => base.write().await,
+            Self::Postgres(base) => base.begin_making().await,
+        }
+    }
+
+    async fn close(&self) {
+        match self {
+            Self::Sqlite(base) => base.close().await,
+            Self::Postgres(base) => base.close().await,
+        }
+    }
 }
 
 impl Store {
     /// Opens or makes the store in the file `path`, brings its schema up to date and begins a new term.
     ///
     /// # Errors
-    /// Where another process has it open, its schema is newer than this build, or the file cannot be used.
+    /// As [`Store::open_at`].
     pub async fn open(path: &Path) -> Result<Self, StoreError> {
-        let (path, lock) = lock(path)?;
-        let options = SqliteConnectOptions::new()
-            .filename(&path)
-            .create_if_missing(true)
-            .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(SqliteSynchronous::Full)
-            .foreign_keys(true)
-            .busy_timeout(PATIENCE);
-        let pool = |most| {
-            let options = SqlitePoolOptions::new().max_connections(most).acquire_timeout(PATIENCE);
-            options.after_release(|connection, _| Box::pin(roll_back(connection)))
-        };
-        let failed = |source| StoreError::Open { path: path.clone(), source };
-        let writer = pool(1).connect_with(options.clone()).await.map_err(failed)?;
-        let mut connection = begin(&writer, "BEGIN IMMEDIATE").await.map_err(failed)?;
+        Self::open_at(&Place::File(path.to_owned())).await
+    }
+
+    /// Opens or makes the store, brings its schema up to date and begins a new term.
+    ///
+    /// # Errors
+    /// Where another process has it open, its schema is newer than this build, or the file or server cannot be used.
+    pub async fn open_at(place: &Place) -> Result<Self, StoreError> {
+        let base = Base::open(place).await?;
+        let (machine, path) = base.identity()?;
+        let mut connection = base.begin_making().await?;
         schema::migrate(&mut connection).await?;
-        let begun = meta::begin_term(&mut connection, &machine::id()?, &path.display().to_string()).await?;
-        query("COMMIT").execute(&mut connection).await.map_err(failed)?;
+        let begun = meta::begin_term(&mut connection, &machine, &path).await?;
+        query("COMMIT").execute(&mut connection).await?;
         drop(connection);
-        let readers = pool(READERS).connect_lazy_with(options.read_only(true).create_if_missing(false));
-        Ok(Self {
-            shared: Arc::new(Shared {
-                writer,
-                readers,
-                term: AtomicU64::new(begun.term.0),
-                store_id: begun.store_id,
-                path,
-                moved_from: begun.moved_from,
-                _lock: lock,
-            }),
-        })
+        let shown = match &base {
+            Base::Sqlite(base) => base.path().display().to_string(),
+            Base::Postgres(_) => place.to_string(),
+        };
+        let term = AtomicU64::new(begun.term.0);
+        Ok(Self { shared: Arc::new(Shared { base, term, store_id: begun.store_id, shown, moved_from: begun.moved_from }) })
     }
 
     /// The present term: it grew when the store was opened, and grows when the store is found to be behind its agents.
@@ -125,13 +154,13 @@ impl Store {
         self.shared.store_id
     }
 
-    /// The file.
+    /// Where it is, in words: the file, or the server's URL without a password.
     #[must_use]
-    pub fn path(&self) -> &Path {
-        &self.shared.path
+    pub fn shown(&self) -> &str {
+        &self.shared.shown
     }
 
-    /// Where the store ran before, in words, if that was another machine or path: it may be a copy.
+    /// Where the store ran before, in words, if that was another machine, path or server: it may be a copy.
     #[must_use]
     pub fn moved_from(&self) -> Option<&str> {
         self.shared.moved_from.as_deref()
@@ -140,29 +169,48 @@ impl Store {
     /// Begins a transaction that sees one moment of the store and writes nothing.
     ///
     /// # Errors
-    /// Where the file cannot be read, or no connection came free in 10 s.
+    /// Where the database cannot be read, or no connection came free in 10 s.
     pub async fn read(&self) -> Result<Connection, StoreError> {
-        Ok(begin(&self.shared.readers, "BEGIN").await?)
+        match &self.shared.base {
+            Base::Sqlite(base) => base.read().await,
+            Base::Postgres(base) => base.read().await,
+        }
     }
 
     /// Begins a transaction that writes. Dropped without [`Write::commit`] it changes nothing.
     ///
     /// # Errors
-    /// [`StoreError::Superseded`] where the store's term is no longer ours, and where the file cannot be written.
+    /// [`StoreError::Superseded`] where the store's term is no longer ours, and where the database cannot be written.
     pub async fn write(&self) -> Result<Write, StoreError> {
-        let mut connection = begin(&self.shared.writer, "BEGIN IMMEDIATE").await?;
-        let stored = meta::term(&mut connection).await?;
+        let (connection, transaction, stored) = match &self.shared.base {
+            Base::Sqlite(base) => {
+                let mut connection = base.write().await?;
+                let stored = meta::term(&mut connection).await?;
+                (connection, String::new(), stored)
+            }
+            Base::Postgres(base) => {
+                let (connection, transaction, stored) = base.write().await?;
+                (connection, transaction, stored.ok_or(sqlx::Error::RowNotFound)?)
+            }
+        };
         let ours = self.term();
         if stored != ours {
             return Err(StoreError::Superseded { ours, stored });
         }
-        Ok(Write { connection, store: self.clone(), raised: None })
+        Ok(Write { connection, transaction, store: self.clone(), raised: None })
     }
 
-    /// Waits for what runs and closes the file.
+    /// Waits until this process may write no more, for another reason than another's term; tells why. A file's never ends.
+    pub async fn ended(&self) -> String {
+        match &self.shared.base {
+            Base::Sqlite(_) => std::future::pending().await,
+            Base::Postgres(base) => base.guard().ended().await,
+        }
+    }
+
+    /// Waits for what runs and closes it.
     pub async fn close(&self) {
-        self.shared.readers.close().await;
-        self.shared.writer.close().await;
+        self.shared.base.close().await;
     }
 }
 
@@ -170,6 +218,8 @@ impl Store {
 #[derive(Debug)]
 pub struct Write {
     connection: Connection,
+    /// The server's number of it.
+    transaction: String,
     store: Store,
     raised: Option<Term>,
 }
@@ -183,7 +233,7 @@ impl Write {
     /// Takes a term above `seen`, which an agent remembers of another controller's rule. In force when the transaction commits.
     ///
     /// # Errors
-    /// Where terms are used up or the file cannot be written.
+    /// Where terms are used up or the database cannot be written.
     pub async fn raise_term(&mut self, seen: Term) -> Result<Term, StoreError> {
         let term = self.raised.unwrap_or(self.store.term()).max(seen).next().ok_or(StoreError::TermsUsedUp)?;
         meta::set_term(&mut self.connection, term).await?;
@@ -194,49 +244,17 @@ impl Write {
     /// Makes it durable.
     ///
     /// # Errors
-    /// Where the disk refuses; then nothing was changed.
+    /// Where the database refuses; then nothing was changed. [`StoreError::Ended`] where a server is gone and what it did is not known.
     pub async fn commit(mut self) -> Result<(), StoreError> {
-        query("COMMIT").execute(&mut self.connection).await?;
+        match &self.store.shared.base {
+            Base::Sqlite(_) => {
+                query("COMMIT").execute(&mut self.connection).await?;
+            }
+            Base::Postgres(base) => base.commit(self.connection, &self.transaction).await?,
+        }
         if let Some(term) = self.raised {
             self.store.shared.term.store(term.0, Ordering::SeqCst);
         }
         Ok(())
-    }
-}
-
-/// Begins a transaction by hand: SQLite ends one by itself when the disk is full (sqlite.org/lang_transaction.html, "Response To Errors
-/// Within A Transaction"), and sqlx's own count of transactions would never agree with it again.
-async fn begin(pool: &SqlitePool, statement: &'static str) -> Result<Connection, sqlx::Error> {
-    let mut connection = Connection::Sqlite(pool.acquire().await?);
-    query(statement).execute(&mut connection).await?;
-    Ok(connection)
-}
-
-/// Whatever was begun and not committed is over when its connection comes back. Tells whether the connection is good for more.
-async fn roll_back(connection: &mut sqlx::SqliteConnection) -> Result<bool, sqlx::Error> {
-    match sqlx::query("ROLLBACK").execute(connection).await {
-        // There was none: it was committed, or SQLite had ended it.
-        Ok(_) | Err(sqlx::Error::Database(_)) => Ok(true),
-        Err(error) => Err(error),
-    }
-}
-
-/// Makes the folder, resolves the path, takes the lock.
-fn lock(path: &Path) -> Result<(PathBuf, File), StoreError> {
-    let failed = |source| StoreError::File { path: path.to_owned(), source };
-    let folder = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        Some(_) | None => Path::new("."),
-    };
-    let name = path.file_name().ok_or_else(|| failed(std::io::Error::other("it names no file")))?;
-    std::fs::create_dir_all(folder).map_err(failed)?;
-    let path = folder.canonicalize().map_err(failed)?.join(name);
-    let mut beside = path.clone().into_os_string();
-    beside.push(".lock");
-    let lock = File::options().create(true).truncate(false).write(true).open(&beside).map_err(failed)?;
-    match lock.try_lock() {
-        Ok(()) => Ok((path, lock)),
-        Err(std::fs::TryLockError::WouldBlock) => Err(StoreError::Locked { path }),
-        Err(std::fs::TryLockError::Error(source)) => Err(StoreError::File { path, source }),
     }
 }

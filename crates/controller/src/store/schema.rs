@@ -26,7 +26,7 @@ pub const KNOWN: i64 = MIGRATIONS.len() as i64;
 /// # Errors
 /// Where the schema is newer than this build or was made with other texts.
 pub async fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
-    query("CREATE TABLE IF NOT EXISTS migrations (version INTEGER PRIMARY KEY, digest TEXT NOT NULL)").execute(&mut *connection).await?;
+    query("CREATE TABLE IF NOT EXISTS migrations (version BIGINT PRIMARY KEY, digest TEXT NOT NULL)").execute(&mut *connection).await?;
     let rows = query("SELECT version, digest FROM migrations ORDER BY version").fetch_all(&mut *connection).await?;
     let mut applied = 0;
     for row in rows {
@@ -42,7 +42,10 @@ pub async fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
         applied = version;
     }
     for migration in MIGRATIONS.iter().filter(|migration| migration.version > applied) {
-        run_all(migration.sql, connection).await?;
+        match connection {
+            Connection::Sqlite(_) => run_all(migration.sql, connection).await?,
+            Connection::Postgres(_) => run_all(sqlx::AssertSqlSafe(for_postgres(migration.sql)), connection).await?,
+        }
         query("INSERT INTO migrations (version, digest) VALUES ($1, $2)")
             .bind(migration.version)
             .bind(digest_of(migration))
@@ -54,4 +57,42 @@ pub async fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
 
 fn digest_of(migration: &Migration) -> String {
     hex::encode(Sha256::digest(migration.sql.as_bytes()))
+}
+
+/// The text as PostgreSQL takes it: whole numbers of 64 bits, bytes, and texts that compare by their bytes as SQLite's do.
+fn for_postgres(sql: &str) -> String {
+    let lines = sql.lines().map(|line| {
+        let (code, comment) = line.split_once("--").map_or((line, None), |(code, comment)| (code, Some(comment)));
+        let code: Vec<String> = code
+            .split_inclusive(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_')
+            .map(|piece| {
+                let word = piece.trim_end_matches(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_');
+                let rest = piece.strip_prefix(word).unwrap_or("");
+                let word = match word {
+                    "INTEGER" => "BIGINT",
+                    "TEXT" => "TEXT COLLATE \"C\"",
+                    "BLOB" => "BYTEA",
+                    other => other,
+                };
+                format!("{word}{rest}")
+            })
+            .collect();
+        match comment {
+            Some(comment) => format!("{}--{comment}", code.concat()),
+            None => code.concat(),
+        }
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn types_become_postgresqls_and_comments_stay() {
+        let text = "-- INTEGER\nCREATE TABLE t (\n    a INTEGER PRIMARY KEY, -- TEXT\n    b TEXT NOT NULL,\n    c BLOB\n);";
+        let wanted = "-- INTEGER\nCREATE TABLE t (\n    a BIGINT PRIMARY KEY, -- TEXT\n    b TEXT COLLATE \"C\" NOT NULL,\n    c BYTEA\n);";
+        assert_eq!(for_postgres(text), wanted);
+    }
 }

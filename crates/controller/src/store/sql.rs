@@ -9,6 +9,7 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{ColumnIndex, Decode, Postgres, SqlSafeStr, SqlStr, Sqlite, Type};
 
 use crate::store::Connection;
+use crate::store::postgres::{STATEMENT, timed_out};
 
 /// One row of an answer.
 pub enum Row {
@@ -138,7 +139,7 @@ impl Query {
     pub async fn execute(self, connection: &mut Connection) -> Result<Done, sqlx::Error> {
         let rows = match connection {
             Connection::Sqlite(connection) => bound!(self, Sqlite).execute(&mut **connection).await?.rows_affected(),
-            Connection::Postgres(connection) => bound!(self, Postgres).execute(&mut **connection).await?.rows_affected(),
+            Connection::Postgres(connection) => in_time(bound!(self, Postgres).execute(&mut **connection)).await?.rows_affected(),
         };
         Ok(Done { rows })
     }
@@ -150,7 +151,7 @@ impl Query {
     pub async fn fetch_optional(self, connection: &mut Connection) -> Result<Option<Row>, sqlx::Error> {
         Ok(match connection {
             Connection::Sqlite(connection) => bound!(self, Sqlite).fetch_optional(&mut **connection).await?.map(Row::Sqlite),
-            Connection::Postgres(connection) => bound!(self, Postgres).fetch_optional(&mut **connection).await?.map(Row::Postgres),
+            Connection::Postgres(connection) => in_time(bound!(self, Postgres).fetch_optional(&mut **connection)).await?.map(Row::Postgres),
         })
     }
 
@@ -172,7 +173,7 @@ impl Query {
                 bound!(self, Sqlite).fetch_all(&mut **connection).await?.into_iter().map(Row::Sqlite).collect()
             }
             Connection::Postgres(connection) => {
-                bound!(self, Postgres).fetch_all(&mut **connection).await?.into_iter().map(Row::Postgres).collect()
+                in_time(bound!(self, Postgres).fetch_all(&mut **connection)).await?.into_iter().map(Row::Postgres).collect()
             }
         })
     }
@@ -202,8 +203,13 @@ pub async fn run_all(sql: impl SqlSafeStr, connection: &mut Connection) -> Resul
             sqlx::raw_sql(sql).execute(&mut **connection).await?;
         }
         Connection::Postgres(connection) => {
-            sqlx::raw_sql(sql).execute(&mut **connection).await?;
+            in_time(sqlx::raw_sql(sql).execute(&mut **connection)).await?;
         }
     }
     Ok(())
+}
+
+/// A server that fell silent is given up, and with it the connection.
+async fn in_time<T>(asked: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, sqlx::Error> {
+    tokio::time::timeout(STATEMENT, asked).await.map_err(|_| timed_out())?
 }
