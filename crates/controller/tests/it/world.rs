@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use muster_common::name::Name;
 use muster_controller::command::{init, operator_file};
-use muster_controller::config::Config;
+use muster_controller::config::{Config, Flags};
 use muster_controller::server::{self, Running};
 use muster_identity::bootstrap;
 use muster_identity::caller::Role;
@@ -12,10 +12,9 @@ use muster_identity::client::{self, ReloadableClient};
 use muster_identity::credentials::Credentials;
 use muster_identity::csr::Csr;
 use muster_identity::endpoint::Endpoint;
-use muster_identity::identity::TrustDomain;
 use muster_identity::key::KeyPair;
 use muster_identity::token::JoinToken;
-use muster_service::telemetry::{self, LogFormat};
+use muster_service::telemetry;
 use muster_wire::LINK_PROTOCOL;
 use muster_wire::proto::agent::v1::link_service_client::LinkServiceClient;
 use muster_wire::proto::agent::v1::session_request::Message as FromAgent;
@@ -71,19 +70,14 @@ pub struct World {
 }
 
 pub fn config(folder: &std::path::Path) -> Config {
-    Config {
-        state_directory: folder.join("state"),
-        listen: "127.0.0.1:0".parse().unwrap(),
-        metrics_listen: "127.0.0.1:0".parse().unwrap(),
+    let flags = Flags {
+        state_directory: Some(folder.join("state")),
+        listen: Some("127.0.0.1:0".parse().unwrap()),
+        metrics_listen: Some("127.0.0.1:0".parse().unwrap()),
         endpoints: vec![Endpoint { host: "127.0.0.1".into(), port: 0 }],
-        server_names: Vec::new(),
-        trust_domain: TrustDomain::default(),
-        log_level: "info".into(),
-        log_format: LogFormat::Text,
-        agent_certificate_life: Duration::from_secs(30 * 86_400),
-        operator_certificate_life: Duration::from_secs(90 * 86_400),
-        drain: Duration::from_secs(10),
-    }
+        ..Flags::default()
+    };
+    muster_controller::config::load(&flags).unwrap()
 }
 
 impl World {
