@@ -48,6 +48,10 @@ pub struct Global {
 pub enum Command {
     /// The one page: who writes where, how old the newest point is, what runs, what is wrong.
     Status(command::status::Arguments),
+    /// What a person should know now: severity, since when, what was seen, what to type.
+    Findings(command::findings::Arguments),
+    /// What happened: operations, findings, changes of roles, newest first.
+    History(command::history::Arguments),
     /// Declares sites, repositories and components from YAML files: all or none.
     Apply(command::apply::Arguments),
     /// Lists what is declared, or shows one as a document that `apply` takes back.
@@ -132,6 +136,8 @@ pub async fn run(arguments: Arguments) -> Result<Exit, Fault> {
     let app = App { console: Console { output: global.output, quiet: global.quiet }, context: global.context, retry_for: global.retry_for };
     match arguments.command {
         Command::Status(arguments) => command::status::run(&app, arguments).await,
+        Command::Findings(arguments) => command::findings::run(&app, arguments).await,
+        Command::History(arguments) => command::history::run(&app, arguments).await,
         Command::Apply(arguments) => command::apply::run(&app, arguments).await,
         Command::Get(arguments) => command::get::run(&app, arguments).await,
         Command::Describe(arguments) => command::describe::run(&app, arguments).await,

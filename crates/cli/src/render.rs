@@ -5,6 +5,7 @@
 pub mod agents;
 pub mod amount;
 pub mod fault;
+pub mod findings;
 pub mod loss;
 pub mod operation;
 pub mod pause;

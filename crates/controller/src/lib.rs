@@ -6,6 +6,7 @@ pub mod api;
 pub mod command;
 pub mod config;
 pub mod failover;
+pub mod findings;
 pub mod inventory;
 pub mod metrics;
 pub mod operation;

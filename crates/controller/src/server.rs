@@ -43,6 +43,7 @@ use crate::api::Api;
 use crate::api::roles::Roles;
 use crate::api::status::StatusPages;
 use crate::config::Config;
+use crate::findings::watch::Findings;
 use crate::metrics::Metrics;
 use crate::operation::handle::Operations;
 use crate::own_certificate;
@@ -158,7 +159,16 @@ async fn assemble(config: Config, authority: Authority, store: Store, meter: &Me
         gate,
         metrics: Metrics::new(meter),
     };
-    Ok(Api { agents, authority: Arc::new(authority), config: Arc::new(config), started: clock::now(), stopping: CancellationToken::new() })
+    let findings = Findings::default();
+    findings.measure(meter);
+    Ok(Api {
+        agents,
+        findings,
+        authority: Arc::new(authority),
+        config: Arc::new(config),
+        started: clock::now(),
+        stopping: CancellationToken::new(),
+    })
 }
 
 /// The one place that every call passes.

@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use crate::admin_file::AdminFile;
 use crate::api::Api;
 use crate::config::Config;
+use crate::findings::look;
 use crate::operation::watch::WatchUpdate;
 use crate::own_certificate;
 use crate::store::{Store, certificates, meta, operators};
@@ -59,6 +60,7 @@ impl Background {
         gate.spawn_vital("health", span(), health(api.clone(), sickness));
         gate.spawn_vital("resends", span(), resends(api.clone()));
         gate.spawn_vital("store", span(), store(api.clone()));
+        gate.spawn_vital("findings", tracing::info_span!("findings"), look::serve(api.clone()));
         gate.spawn_vital("transitions", span(), transitions(api));
     }
 }

@@ -219,7 +219,10 @@ pub const RULES: &[(&str, Rule)] = &[
     ("/muster.v1.RepositoryService/Check", OPERATOR),
     ("/muster.v1.RepositoryService/ListPoints", VIEWER),
     ("/muster.v1.StatusService/Get", VIEWER),
+    ("/muster.v1.StatusService/ListFindings", VIEWER),
+    ("/muster.v1.StatusService/ListHistory", VIEWER),
     ("/muster.v1.StatusService/Watch", VIEWER),
+    ("/muster.v1.StatusService/WatchFindings", VIEWER),
     ("/muster.v1.StatusService/WhoAmI", VIEWER),
 ];
 

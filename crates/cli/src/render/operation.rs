@@ -82,6 +82,15 @@ fn took(operation: &Operation, now: Timestamp) -> String {
     }
 }
 
+/// `succeeded in 3.2s, asked for by operator/ada`, and why where it failed.
+#[must_use]
+pub fn ended(operation: &Operation) -> String {
+    let took = read_instant(operation.created_at.as_ref()).zip(read_instant(operation.finished_at.as_ref()));
+    let took = took.map_or_else(String::new, |(created, finished)| format!(" in {}", show(finished.since(created))));
+    let why = operation.fault.as_ref().map_or_else(String::new, |fault| format!(": {}", fault.message));
+    format!("{}{took}, asked for by {}{why}", state(operation.state()), operation.cause)
+}
+
 /// A table, newest first.
 #[must_use]
 pub fn list(operations: &[Operation], now: Timestamp) -> String {

@@ -9,7 +9,7 @@ use muster_wire::proto::v1::{
 };
 
 use super::amount::{NOTHING, age, bytes, duration_or_nothing, instant_or_nothing, position, read_duration, read_instant, rounded, short};
-use super::{agents, operation, pause, resource, table};
+use super::{agents, findings, operation, pause, resource, table};
 use crate::progress;
 
 /// An observation that is older counts as old, and its age is told loudly: the role is looked at each second.
@@ -35,6 +35,8 @@ pub fn page(page: &StatusPage, place: &str, here: Timestamp) -> String {
     }
     text.push('\n');
     text.push_str(&fleet(&page.agents, now));
+    text.push('\n');
+    text.push_str(&findings::list(&page.findings, now));
     text
 }
 

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use muster_common::name::{InstanceName, Name};
 use muster_wire::proto::agent::v1::ObservationReport;
-use muster_wire::proto::v1::{KeptDirectory, Observation};
+use muster_wire::proto::v1::{InstanceRole, KeptDirectory, Observation, Position, position};
 use tokio::sync::watch;
 
 /// The most conditions, details and kept directories that one look may tell; the rest is left out.
@@ -66,6 +66,9 @@ impl Observations {
         {
             observation.conditions.clone_from(&last.observation.conditions);
             observation.details.clone_from(&last.observation.details);
+            if observation.position.is_none() && observation.role() == InstanceRole::ReadWrite {
+                observation.position = last.observation.position.clone().filter(counted);
+            }
             observation.data_bytes = observation.data_bytes.or(last.observation.data_bytes);
             kept.clone_from(&last.kept);
             if observation.version.is_empty() {
@@ -100,9 +103,14 @@ impl Observations {
     }
 }
 
+/// Whether a position is one that only a full look tells: files are counted, a server is asked each time.
+fn counted(position: &Position) -> bool {
+    matches!(position.position, Some(position::Position::Files(_)))
+}
+
 #[cfg(test)]
 mod tests {
-    use muster_wire::proto::v1::{Condition, InstanceRole};
+    use muster_wire::proto::v1::{Condition, FilesPosition};
 
     use super::*;
 
@@ -135,6 +143,20 @@ mod tests {
         assert_eq!(seen.observation.conditions.len(), 1);
         assert_eq!((seen.observation.version.as_str(), seen.observation.data_bytes, seen.kept.len()), ("15.14", Some(7), 1));
         assert_eq!(seen.age(start + Duration::from_secs(3)), Duration::from_secs(2));
+    }
+
+    #[test]
+    fn the_count_of_files_stays_between_full_looks_while_the_folder_is_there() {
+        let observations = Observations::default();
+        let agent = "istanbul-1".parse().unwrap();
+        let files = Position { position: Some(position::Position::Files(FilesPosition { count: 12, newest: None })) };
+        let mut full = report(true, InstanceRole::ReadWrite);
+        full.observation.as_mut().unwrap().position = Some(files.clone());
+        observations.record(instance(), &agent, full, Instant::now());
+        observations.record(instance(), &agent, report(false, InstanceRole::ReadWrite), Instant::now());
+        assert_eq!(observations.of(&instance()).unwrap().observation.position, Some(files));
+        observations.record(instance(), &agent, report(false, InstanceRole::Down), Instant::now());
+        assert_eq!(observations.of(&instance()).unwrap().observation.position, None);
     }
 
     #[test]

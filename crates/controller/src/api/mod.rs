@@ -14,6 +14,7 @@ pub mod repeat;
 pub mod repository;
 pub mod roles;
 pub mod status;
+pub mod status_findings;
 pub mod status_page;
 
 use std::sync::Arc;
@@ -34,6 +35,7 @@ use tracing::Instrument;
 
 use crate::agents::link::Agents;
 use crate::config::Config;
+use crate::findings::watch::Findings;
 
 /// The longest request id, in bytes.
 const MOST_REQUEST_ID: usize = 128;
@@ -43,6 +45,8 @@ const MOST_REQUEST_ID: usize = 128;
 pub struct Api {
     /// The agents, and what stands behind them: store, operations, tasks.
     pub agents: Agents,
+    /// What a person should know now.
+    pub findings: Findings,
     /// Signs certificates.
     pub authority: Arc<Authority>,
     /// The configuration in force.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures::StreamExt;
 use futures::stream::BoxStream;
 use muster_common::fault::{ErrorKind, Fault};
 use muster_common::name::Name;
@@ -10,8 +11,9 @@ use muster_wire::convert::{duration_to_proto, timestamp_to_proto};
 use muster_wire::proto::agent::v1::{LookClosely, SessionResponse, session_response::Message};
 use muster_wire::proto::v1::status_service_server::StatusService;
 use muster_wire::proto::v1::{
-    StatusPage, StatusServiceGetRequest, StatusServiceGetResponse, StatusServiceWatchRequest, StatusServiceWatchResponse, WhoAmIRequest,
-    WhoAmIResponse,
+    ListFindingsRequest, ListFindingsResponse, ListHistoryRequest, ListHistoryResponse, StatusPage, StatusServiceGetRequest,
+    StatusServiceGetResponse, StatusServiceWatchRequest, StatusServiceWatchResponse, WatchFindingsRequest, WatchFindingsResponse,
+    WhoAmIRequest, WhoAmIResponse,
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::{Request, Response, Status};
@@ -42,6 +44,13 @@ impl StatusPages {
     pub fn new(api: Api) -> Self {
         Self { api, places: Arc::new(Semaphore::new(MOST_WATCHERS)) }
     }
+
+    fn place(&self) -> Result<OwnedSemaphorePermit, Status> {
+        self.places.clone().try_acquire_owned().map_err(|_| {
+            let full = format!("{MOST_WATCHERS} watch the page or the findings already");
+            status(Fault::refused(ErrorKind::ResourceExhausted, full).hint("ask now and then instead"))
+        })
+    }
 }
 
 #[tonic::async_trait]
@@ -56,12 +65,7 @@ impl StatusService for StatusPages {
     async fn watch(&self, request: Request<StatusServiceWatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
         let caller = caller_of(&request)?;
         let component = request.into_inner().component;
-        let place = self.places.clone().try_acquire_owned().map_err(|_| {
-            status(
-                Fault::refused(ErrorKind::ResourceExhausted, format!("{MOST_WATCHERS} watch the page already"))
-                    .hint("ask for it now and then instead"),
-            )
-        })?;
+        let place = self.place()?;
         // What does not exist is told before the stream begins.
         let first = self.api.page(&component).await.map_err(status)?;
         let watcher = Watcher { api: self.api.clone(), component, first: Some(first), sent: None, looked: None, _place: place };
@@ -70,6 +74,27 @@ impl StatusService for StatusPages {
             Some((page.map(|page| StatusServiceWatchResponse { page: Some(page) }), watcher))
         });
         Ok(Response::new(self.api.while_allowed(&caller, pages)))
+    }
+
+    type WatchFindingsStream = BoxStream<'static, Result<WatchFindingsResponse, Status>>;
+
+    async fn list_findings(&self, request: Request<ListFindingsRequest>) -> Result<Response<ListFindingsResponse>, Status> {
+        answer(self.api.findings_list(&request.into_inner()))
+    }
+
+    async fn watch_findings(&self, request: Request<WatchFindingsRequest>) -> Result<Response<Self::WatchFindingsStream>, Status> {
+        let caller = caller_of(&request)?;
+        let place = self.place()?;
+        let events = self.api.findings_watch(request.into_inner()).await.map_err(status)?;
+        let events = events.inspect(move |_| {
+            // It holds its place for as long as it lives.
+            let _place = &place;
+        });
+        Ok(Response::new(self.api.while_allowed(&caller, events)))
+    }
+
+    async fn list_history(&self, request: Request<ListHistoryRequest>) -> Result<Response<ListHistoryResponse>, Status> {
+        answer(self.api.history_page(request.into_inner()).await)
     }
 
     async fn who_am_i(&self, request: Request<WhoAmIRequest>) -> Result<Response<WhoAmIResponse>, Status> {

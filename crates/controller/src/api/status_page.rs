@@ -68,7 +68,8 @@ impl Api {
         components.sort_by(|a, b| rank(b.priority()).cmp(&rank(a.priority())).then(a.name.cmp(&b.name)));
         let agents = known.into_iter().map(|record| agent_status(&self.agents, record)).collect();
         let pause = self.agents.pauses.of_all(clock::now()).map(|pause| pause.to_proto());
-        Ok(StatusPage { controller: Some(self.controller_status(behind)), components, agents, pause })
+        let (findings, _) = self.findings.list(component);
+        Ok(StatusPage { controller: Some(self.controller_status(behind)), components, agents, pause, findings })
     }
 
     fn controller_status(&self, behind: String) -> ControllerStatus {
@@ -86,7 +87,7 @@ impl Api {
 }
 
 /// How long the component's last complete restore took, from its acceptance to its end: one that was done, not planned only.
-async fn measured_rto(connection: &mut Connection, component: &Name) -> Result<Option<Duration>, Fault> {
+pub(crate) async fn measured_rto(connection: &mut Connection, component: &Name) -> Result<Option<Duration>, Fault> {
     let (kind, phase) = (OperationOf::Restore.name(), Phase::Succeeded.name());
     for record in operations::of_kind(connection, component, kind, phase, RESTORES_LOOKED_AT).await? {
         if is_complete_restore(&journal::read(&record)?.state) {
@@ -245,6 +246,9 @@ pub fn without_ages(page: &StatusPage) -> StatusPage {
     for agent in &mut page.agents {
         agent.last_heard_at = None;
         agent.clock_offset_ms = 0;
+    }
+    for finding in &mut page.findings {
+        finding.evidence.clear();
     }
     page
 }

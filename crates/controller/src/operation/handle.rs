@@ -6,6 +6,7 @@ use std::time::Duration;
 use futures::stream::BoxStream;
 use muster_common::counter::EventNumber;
 use muster_common::fault::{ErrorKind, Fault};
+use muster_common::id::OperationId;
 use muster_common::name::Name;
 use muster_service::tasks::TaskGate;
 use muster_wire::proto::agent::v1::SessionResponse;
@@ -199,6 +200,18 @@ impl Operations {
             AgentNews::Outcome(outcome) => return session::outcome(&self.shared, agent, &outcome).await,
         }
         Ok(Vec::new())
+    }
+
+    /// The number of the newest transition, as it changes.
+    #[must_use]
+    pub fn events(&self) -> watch::Receiver<EventNumber> {
+        self.shared.hub.events()
+    }
+
+    /// A journaled operation with what waits and moves now.
+    #[must_use]
+    pub fn live(&self, id: OperationId, shown: v1::Operation) -> v1::Operation {
+        self.shared.hub.enrich(id, shown)
     }
 
     /// Changes its value whenever an epoch, a writer or the superseded ones of a shard changed: assignments are to be made anew.

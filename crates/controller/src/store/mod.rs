@@ -14,6 +14,8 @@ pub mod certificates;
 pub mod commands;
 pub mod error;
 pub mod events;
+pub mod findings;
+pub mod history;
 pub mod meta;
 pub mod operations;
 pub mod operators;
@@ -24,6 +26,7 @@ pub mod requests;
 pub mod resources;
 pub mod schema;
 pub mod shards;
+pub mod sightings;
 pub mod sql;
 pub mod tokens;
 

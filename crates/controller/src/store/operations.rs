@@ -198,6 +198,42 @@ pub async fn of_kind(
     rows.iter().map(read).collect()
 }
 
+/// A component's newest operation of one kind that has ended, however it ended.
+///
+/// # Errors
+/// The database's, or a row that cannot be read.
+pub async fn last_ended(connection: &mut Connection, component: &Name, kind: &str) -> Result<Option<Record>, StoreError> {
+    let row = query("SELECT * FROM operations WHERE component = $1 AND kind = $2 AND ended = 1 ORDER BY number DESC LIMIT 1")
+        .bind(component.as_str())
+        .bind(kind)
+        .fetch_optional(connection)
+        .await?;
+    row.as_ref().map(read).transpose()
+}
+
+/// Operations accepted before the place (created, number), newest first, `limit` at most.
+///
+/// # Errors
+/// The database's, or a row that cannot be read.
+pub async fn by_age(
+    connection: &mut Connection,
+    component: Option<&Name>,
+    before: (Timestamp, u64),
+    limit: u32,
+) -> Result<Vec<Record>, StoreError> {
+    let rows = query(
+        "SELECT * FROM operations WHERE ($1 = '' OR component = $1) AND (created < $2 OR (created = $2 AND number < $3)) \
+         ORDER BY created DESC, number DESC LIMIT $4",
+    )
+    .bind(component.map_or("", Name::as_str))
+    .bind(before.0.0)
+    .bind(to_sql(before.1))
+    .bind(i64::from(limit))
+    .fetch_all(connection)
+    .await?;
+    rows.iter().map(read).collect()
+}
+
 fn read(row: &Row) -> Result<Record, StoreError> {
     let id: String = row.try_get("id")?;
     let Ok(parsed) = id.parse() else {

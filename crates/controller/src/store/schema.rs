@@ -12,10 +12,11 @@ struct Migration {
     sql: &'static str,
 }
 
-const MIGRATIONS: [Migration; 3] = [
+const MIGRATIONS: [Migration; 4] = [
     Migration { version: 1, sql: include_str!("../../migrations/0001_first.sql") },
     Migration { version: 2, sql: include_str!("../../migrations/0002_identities.sql") },
     Migration { version: 3, sql: include_str!("../../migrations/0003_pauses.sql") },
+    Migration { version: 4, sql: include_str!("../../migrations/0004_findings.sql") },
 ];
 
 /// The version that this build writes.

@@ -4,6 +4,7 @@
 
 mod calls;
 mod enrolling;
+mod findings;
 mod inventory;
 mod links;
 mod operations;

@@ -1,8 +1,8 @@
 //! The page as it is shown, word for word.
 
 use muster_wire::proto::v1::{
-    AgentStatus, Condition, KeptDirectory, Objectives, Observation, OperationKind, OperationState, Position, PostgresPosition, Progress,
-    RecoveryPoint, position as of,
+    AgentStatus, Condition, Finding, KeptDirectory, Objectives, Observation, OperationKind, OperationState, Position, PostgresPosition,
+    Progress, RecoveryPoint, Severity, position as of,
 };
 
 use super::*;
@@ -101,6 +101,16 @@ fn world() -> StatusPage {
             certificate_until: at(864_000),
             ..AgentStatus::default()
         }],
+        findings: vec![Finding {
+            name: "RpoBroken".into(),
+            severity: Severity::Critical.into(),
+            subject: "component/orders-db".into(),
+            since: at(-122),
+            evidence: vec!["point 9c1e0a12 is 3m 2s old; the objective is 1m".into()],
+            hint: "`muster backup orders-db`".into(),
+            component: "orders-db".into(),
+            cleared_at: None,
+        }],
     }
 }
 
@@ -128,6 +138,10 @@ orders-db (CRITICAL)
 
 AGENT         SITE      STATE      HEARD   BUILD  CLOCK   CERTIFICATE ENDS
 istanbul-db1  istanbul  connected  1s ago  0.1.0  +0.0 s  in 10d
+
+! CRITICAL  RpoBroken of orders-db, since 2025-11-24 15:57:58Z (2m 2s ago)
+    seen: point 9c1e0a12 is 3m 2s old; the objective is 1m
+    HINT: `muster backup orders-db`
 "
     );
 }
@@ -136,6 +150,7 @@ istanbul-db1  istanbul  connected  1s ago  0.1.0  +0.0 s  in 10d
 fn an_empty_world_tells_what_to_type_first() {
     let text = page(&StatusPage::default(), "127.0.0.1:7400", NOW);
     assert!(text.contains("no components are declared\nHINT: `muster apply -f FILE`"), "{text}");
+    assert!(text.ends_with("no findings: nothing that a person should know\n"), "{text}");
     assert!(text.contains("no agents\nHINT: `muster token create --site SITE --agent NAME`"), "{text}");
 }
 
