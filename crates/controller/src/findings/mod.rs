@@ -9,5 +9,6 @@ pub mod rule;
 pub mod seen;
 pub mod shown;
 pub mod subject;
+pub mod table;
 pub mod watch;
 pub mod world;

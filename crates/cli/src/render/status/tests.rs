@@ -28,6 +28,19 @@ fn seen(role: InstanceRole, conditions: Vec<Condition>) -> Option<Observation> {
     })
 }
 
+fn broken() -> Finding {
+    Finding {
+        name: "RpoBroken".into(),
+        severity: Severity::Critical.into(),
+        subject: "component/orders-db".into(),
+        since: at(-122),
+        evidence: vec!["point 9c1e0a12 is 3m 2s old; the objective is 1m".into()],
+        hint: "`muster backup orders-db`".into(),
+        component: "orders-db".into(),
+        cleared_at: None,
+    }
+}
+
 fn world() -> StatusPage {
     let istanbul = InstanceStatus {
         name: "istanbul".into(),
@@ -101,16 +114,7 @@ fn world() -> StatusPage {
             certificate_until: at(864_000),
             ..AgentStatus::default()
         }],
-        findings: vec![Finding {
-            name: "RpoBroken".into(),
-            severity: Severity::Critical.into(),
-            subject: "component/orders-db".into(),
-            since: at(-122),
-            evidence: vec!["point 9c1e0a12 is 3m 2s old; the objective is 1m".into()],
-            hint: "`muster backup orders-db`".into(),
-            component: "orders-db".into(),
-            cleared_at: None,
-        }],
+        findings: vec![broken()],
     }
 }
 
