@@ -37,13 +37,36 @@ impl Controller {
     /// # Errors
     /// Where it was not built or does not serve.
     pub async fn start(world: &World) -> Result<Self> {
+        let controller = Self::prepare(world)?;
+        controller.start_again(&Failpoints::none()).await?;
+        Ok(controller)
+    }
+
+    /// Makes one and does not start it.
+    ///
+    /// # Errors
+    /// Where there is no free port or the folder cannot be made.
+    pub fn prepare(world: &World) -> Result<Self> {
         let state = world.folder("controller", RunAs::Caller)?;
         let (port, metrics) = (Port::take()?, Port::take()?);
         let text = format!("stateDirectory: {}\nlisten: {}\nmetricsListen: {}\n", state.display(), port.address(), metrics.address());
         let config = world.file("controller.yaml", &text, RunAs::Caller, 0o644)?;
-        let controller = Self { world: world.clone(), state, config, port, metrics, process: Mutex::new(None) };
-        controller.start_again(&Failpoints::none()).await?;
-        Ok(controller)
+        Ok(Self { world: world.clone(), state, config, port, metrics, process: Mutex::new(None) })
+    }
+
+    /// Adds lines to its configuration, which count from its next start on.
+    ///
+    /// # Errors
+    /// Where the file cannot be written.
+    pub fn configure(&self, lines: &str) -> Result<()> {
+        let text = std::fs::read_to_string(&self.config).context("read the controller's configuration")?;
+        std::fs::write(&self.config, text + lines).context("write the controller's configuration")
+    }
+
+    /// Its configuration file.
+    #[must_use]
+    pub fn config(&self) -> &Path {
+        &self.config
     }
 
     /// Starts it on what it left, and waits until it serves.

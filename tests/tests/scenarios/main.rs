@@ -1,6 +1,7 @@
 //! Scenarios on real servers: PostgreSQL, object stores, controllers and agents as processes of their own. One module a subject.
 
 mod clients;
+mod controller_store;
 mod cookbook;
 mod kills;
 mod postgres;

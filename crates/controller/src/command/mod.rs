@@ -5,6 +5,7 @@ pub mod dev;
 pub mod init;
 pub mod operator_file;
 pub mod run;
+pub mod store;
 
 use std::process::ExitCode;
 
@@ -41,6 +42,8 @@ enum Command {
     ///
     /// Example: muster-controller admin-cert --config /etc/muster/controller.yaml --name ada --out ada.yaml
     AdminCert(admin_cert::AdminCert),
+    /// Moves the store while no controller runs on it.
+    Store(store::Store),
     /// Prints the version.
     Version,
 }
@@ -53,6 +56,7 @@ pub fn main() -> ExitCode {
         Command::Run(run) => run.run(),
         Command::Dev(dev) => dev.run(),
         Command::AdminCert(admin_cert) => admin_cert.run(),
+        Command::Store(store) => store.run(),
         Command::Version => {
             println!("muster-controller {}", env!("CARGO_PKG_VERSION"));
             Ok(())

@@ -46,6 +46,28 @@ pub enum StoreError {
         /// The newest that this build knows.
         known: i64,
     },
+    /// It was made by an older build and was not opened by a controller of this one yet.
+    #[error("open the store {place}: its schema is version {found} and this build's is {known}")]
+    OlderSchema {
+        /// Its file or URL.
+        place: String,
+        /// The version there.
+        found: i64,
+        /// This build's.
+        known: i64,
+    },
+    /// Where a store was expected there is none.
+    #[error("there is no store in {place}")]
+    NoStore {
+        /// The file or URL.
+        place: String,
+    },
+    /// What should be empty is not.
+    #[error("{place} is not empty: nothing was written to it")]
+    NotEmpty {
+        /// The file or URL.
+        place: String,
+    },
     /// A migration's text is not the one that the store was made with.
     #[error("open the store: migration {version} is not the one that this store was made with")]
     ChangedMigration {
@@ -125,6 +147,9 @@ impl StoreError {
                 let before = oldest.0.saturating_sub(1);
                 fault(ErrorKind::OutOfRange, &format!("list what is now, then watch after event {before}"))
             }
+            Self::OlderSchema { .. } => fault(ErrorKind::FailedPrecondition, "start this build's controller on it once, and stop it"),
+            Self::NoStore { .. } => fault(ErrorKind::NotFound, "name the store that the controller runs on: `store` in its configuration"),
+            Self::NotEmpty { .. } => fault(ErrorKind::FailedPrecondition, "name a file that does not exist, or a new database"),
             Self::UnfitServer { .. } => fault(ErrorKind::FailedPrecondition, "name another server or database as `store`"),
             Self::Away { .. } => fault(
                 ErrorKind::Unavailable,

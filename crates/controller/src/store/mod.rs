@@ -12,6 +12,7 @@ pub mod answers;
 pub mod assignments;
 pub mod certificates;
 pub mod commands;
+pub mod copy;
 pub mod error;
 pub mod events;
 pub mod findings;
@@ -28,6 +29,7 @@ pub mod schema;
 pub mod shards;
 pub mod sightings;
 pub mod sql;
+pub mod tables;
 pub mod tokens;
 
 mod guard;
@@ -98,6 +100,13 @@ impl Base {
             Self::Sqlite(base) => (machine::id()?, base.path().display().to_string()),
             Self::Postgres(base) => base.identity(),
         })
+    }
+
+    async fn read(&self) -> Result<Connection, StoreError> {
+        match self {
+            Self::Sqlite(base) => base.read().await,
+            Self::Postgres(base) => base.read().await,
+        }
     }
 
     /// Begins the transaction in which the schema is made.
@@ -174,10 +183,7 @@ impl Store {
     /// # Errors
     /// Where the database cannot be read, or no connection came free in 10 s.
     pub async fn read(&self) -> Result<Connection, StoreError> {
-        match &self.shared.base {
-            Base::Sqlite(base) => base.read().await,
-            Base::Postgres(base) => base.read().await,
-        }
+        self.shared.base.read().await
     }
 
     /// Begins a transaction that writes. Dropped without [`Write::commit`] it changes nothing.

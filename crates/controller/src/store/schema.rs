@@ -56,6 +56,22 @@ pub async fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
     Ok(())
 }
 
+/// The schema's version. 0: there is none yet.
+///
+/// # Errors
+/// The database's.
+pub async fn version(connection: &mut Connection) -> Result<i64, StoreError> {
+    let asked = match connection {
+        Connection::Sqlite(_) => "SELECT count(*) FROM sqlite_master WHERE name = 'migrations'",
+        Connection::Postgres(_) => "SELECT CASE WHEN to_regclass('migrations') IS NULL THEN CAST(0 AS BIGINT) ELSE CAST(1 AS BIGINT) END",
+    };
+    let there: i64 = query(asked).fetch_one(&mut *connection).await?.try_get(0)?;
+    if there == 0 {
+        return Ok(0);
+    }
+    Ok(query("SELECT coalesce(max(version), 0) FROM migrations").fetch_one(connection).await?.try_get(0)?)
+}
+
 fn digest_of(migration: &Migration) -> String {
     hex::encode(Sha256::digest(migration.sql.as_bytes()))
 }

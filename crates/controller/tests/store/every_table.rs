@@ -227,3 +227,8 @@ async fn paused(connection: &mut Connection) {
     pauses::sweep(connection, later).await.unwrap();
     assert_eq!(pauses::all(connection).await.unwrap(), []);
 }
+
+/// A store that holds something in most tables.
+pub async fn filled(place: &Place) {
+    every_table_gives_back_what_was_put_in(place.clone()).await;
+}

@@ -3,6 +3,7 @@
 // Outside of the test functions too, a test fails by panicking.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
+mod copying;
 mod every_table;
 mod file;
 mod postgres;
