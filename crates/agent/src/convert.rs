@@ -11,7 +11,8 @@ use muster_common::name::InstanceName;
 use muster_common::time::Timestamp;
 use muster_engine::observation::{Condition, Observation, Position, Role};
 use muster_engine::request::{
-    BackupOutcome, BackupRequest, DiscardRequest, KeptDirectory, RestoreOutcome, RestorePlan, RestoreRequest, RestoreTarget,
+    Assertion, BackupOutcome, BackupRequest, Checked, DiscardRequest, KeptDirectory, RestoreOutcome, RestorePlan, RestoreRequest,
+    RestoreTarget, VerifyOutcome, VerifyRequest,
 };
 use muster_engine::work::Progress;
 use muster_wire::convert::{
@@ -25,6 +26,12 @@ use crate::task::command::{CheckOutcome, Command, Done, Ended, Job};
 
 /// How long an old directory is kept where a command does not say.
 const KEEP_OLD: Duration = Duration::from_secs(86_400);
+
+/// How long a statement of an assertion may run where a command does not say.
+const STATEMENT_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// The most assertions of one verification.
+const MAX_ASSERTIONS: usize = 100;
 
 /// The longest label that is kept, in characters.
 const MAX_LABEL: usize = 1_000;
@@ -84,6 +91,7 @@ fn job_from_proto(work: &command::Work, component: ComponentId) -> Result<Job, F
             Job::Check { part: work.read_data_part, of: work.read_data_of }
         }
         command::Work::Discard(work) => Job::Discard { request: DiscardRequest { path: absolute(&work.path, "command.discard.path")? } },
+        command::Work::Verify(work) => Job::Verify { request: verify_from_proto(work, component)? },
     })
 }
 
@@ -114,6 +122,26 @@ fn restore_from_proto(work: &link::RestoreWork, component: ComponentId) -> Resul
     })
 }
 
+fn verify_from_proto(work: &link::VerifyWork, component: ComponentId) -> Result<VerifyRequest, Fault> {
+    if work.assertions.len() > MAX_ASSERTIONS {
+        return Err(invalid(format!("command.verify.assertions: {} of them; {MAX_ASSERTIONS} is the bound", work.assertions.len())));
+    }
+    let timeout = work.statement_timeout.as_ref();
+    let timeout = timeout.map_or(Ok(STATEMENT_TIMEOUT), |timeout| duration_from_proto(timeout, "command.verify.statement_timeout"))?;
+    let assertion = |(number, assertion): (usize, &v1::VerifyAssertion)| Assertion {
+        name: if assertion.name.is_empty() { (number + 1).to_string() } else { assertion.name.clone() },
+        database: if assertion.database.is_empty() { "postgres".to_owned() } else { assertion.database.clone() },
+        sql: assertion.sql.clone(),
+        expect: assertion.expect.clone(),
+    };
+    Ok(VerifyRequest {
+        component,
+        point: id_from_proto::<PointId>(&work.point_id, "command.verify.point_id")?,
+        assertions: work.assertions.iter().enumerate().map(assertion).collect(),
+        statement_timeout_seconds: timeout.as_secs().max(1),
+    })
+}
+
 fn absolute(text: &str, field: &str) -> Result<PathBuf, Fault> {
     let path = PathBuf::from(text);
     let climbs = path.components().any(|part| matches!(part, std::path::Component::ParentDir));
@@ -135,6 +163,7 @@ pub fn ended_to_proto(command: CommandId, ended: &Ended) -> TaskOutcome {
         Ok(Done::Restore { point, outcome }) => task_outcome::Outcome::Restore(restore_to_proto(*point, outcome)),
         Ok(Done::Check { outcome }) => task_outcome::Outcome::Check(check_to_proto(outcome)),
         Ok(Done::Discard { path }) => task_outcome::Outcome::Discard(v1::DiscardResult { path: path.display().to_string() }),
+        Ok(Done::Verify { outcome }) => task_outcome::Outcome::Verify(verify_to_proto(outcome)),
         Err(fault) => task_outcome::Outcome::Fault(fault_to_proto(fault)),
     };
     TaskOutcome { command_id: command.to_string(), at: Some(timestamp_to_proto(ended.at)), outcome: Some(outcome) }
@@ -184,6 +213,28 @@ fn check_to_proto(outcome: &CheckOutcome) -> v1::CheckResult {
         problems: outcome.problems.clone(),
         problem_count: outcome.problem_count,
         store_notes: outcome.store_notes.clone(),
+    }
+}
+
+fn verify_to_proto(outcome: &VerifyOutcome) -> v1::VerifyResult {
+    let check = |check: &muster_engine::request::VerifyCheck| v1::VerifyCheck {
+        name: check.name.clone(),
+        state: match check.checked {
+            Checked::Passed => v1::VerifyCheckState::Passed,
+            Checked::NotChecked => v1::VerifyCheckState::NotChecked,
+        }
+        .into(),
+        detail: check.detail.clone(),
+        seconds: check.seconds,
+    };
+    v1::VerifyResult {
+        point_id: outcome.point.to_string(),
+        phase_seconds: outcome.phases.iter().map(|(phase, seconds)| (phase.clone(), *seconds)).collect(),
+        bytes: outcome.bytes,
+        files: outcome.files,
+        position: outcome.position.as_ref().map(position_to_proto),
+        checks: outcome.checks.iter().take(2 * MAX_ASSERTIONS).map(check).collect(),
+        notes: outcome.notes.clone(),
     }
 }
 

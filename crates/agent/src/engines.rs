@@ -1,14 +1,16 @@
 //! The engine of each kind of instance: the one place of the agent that knows which kinds there are.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use muster_common::fault::{ErrorKind, Fault};
+use muster_common::id::CommandId;
 use muster_common::name::InstanceName;
 use muster_engine::verbs::Engine;
 use muster_engine_files::engine::Files;
 use muster_engine_postgres::config::{Control, PostgresConfig};
 use muster_engine_postgres::engine::Postgres;
+use muster_engine_postgres::verify::leftover;
 use muster_wire::proto::v1::{self, postgres_spec};
 
 use crate::assignment::parse::{AssignedInstance, Kind};
@@ -22,6 +24,14 @@ pub fn build(name: &InstanceName, assigned: &AssignedInstance, wal_get: &[String
         Kind::Files(folder) => Arc::new(Files::new(name.to_string(), folder.clone())?),
         Kind::Postgres(spec) => Arc::new(Postgres::new(postgres(name, spec, wal_get)?)?),
     })
+}
+
+/// Ends what an engine's verb left running for a command in its scratch folder when the agent was killed. Blocks.
+///
+/// # Errors
+/// Where something stays.
+pub fn end_leftovers(scratch: &Path, command: CommandId) -> Result<(), Fault> {
+    leftover::end(scratch, &leftover::socket_folder(command))
 }
 
 fn postgres(name: &InstanceName, spec: &v1::PostgresSpec, wal_get: &[String]) -> Result<PostgresConfig, Fault> {

@@ -66,6 +66,8 @@ pub enum Command {
     Points(command::points::Arguments),
     /// Brings a recovery point back.
     Restore(command::restore::Arguments),
+    /// Proves a recovery point good: restores it to scratch, starts it there, checks it, removes it.
+    Verify(command::verify::Arguments),
     /// Checks a component's part of its repository, by an agent.
     Check(command::check::Arguments),
     /// Lists operations, newest first.
@@ -145,6 +147,7 @@ pub async fn run(arguments: Arguments) -> Result<Exit, Fault> {
         Command::Backup(arguments) => command::backup::run(&app, arguments).await,
         Command::Points(arguments) => command::points::run(&app, arguments).await,
         Command::Restore(arguments) => command::restore::run(&app, arguments).await,
+        Command::Verify(arguments) => command::verify::run(&app, arguments).await,
         Command::Check(arguments) => command::check::run(&app, arguments).await,
         Command::Ops(arguments) => command::ops::run(&app, arguments).await,
         Command::Watch(arguments) => command::watch::run(&app, arguments).await,

@@ -24,6 +24,7 @@ pub mod resume;
 pub mod retry;
 pub mod status;
 pub mod token;
+pub mod verify;
 pub mod version;
 pub mod wait;
 pub mod wal_get;

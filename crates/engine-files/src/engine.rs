@@ -6,11 +6,11 @@ use async_trait::async_trait;
 use muster_common::fault::{ErrorKind, Fault};
 use muster_engine::capability::{Capabilities, Verb};
 use muster_engine::observation::{Depth, Observation};
-use muster_engine::request::{BackupOutcome, BackupRequest, DiscardRequest, RestoreOutcome, RestoreRequest};
+use muster_engine::request::{BackupOutcome, BackupRequest, DiscardRequest, RestoreOutcome, RestoreRequest, VerifyOutcome, VerifyRequest};
 use muster_engine::verbs::Engine;
 use muster_engine::work::Work;
 
-use crate::{backup, discard, observe, restore};
+use crate::{backup, discard, observe, restore, verify};
 
 /// One folder of files.
 #[derive(Clone, Debug)]
@@ -39,7 +39,7 @@ impl Files {
 #[async_trait]
 impl Engine for Files {
     fn capabilities(&self) -> Capabilities {
-        Capabilities { kind: "files", verbs: &[Verb::Observe, Verb::Backup, Verb::Restore] }
+        Capabilities { kind: "files", verbs: &[Verb::Observe, Verb::Backup, Verb::Restore, Verb::Verify] }
     }
 
     async fn observe(&self, depth: Depth) -> Observation {
@@ -56,6 +56,10 @@ impl Engine for Files {
 
     async fn discard(&self, _work: &Work, request: &DiscardRequest) -> Result<(), Fault> {
         discard::discard(&self.folder, &request.path).await
+    }
+
+    async fn verify(&self, work: &Work, request: &VerifyRequest) -> Result<VerifyOutcome, Fault> {
+        verify::verify(&self.name, work, request).await
     }
 }
 

@@ -200,7 +200,8 @@ fn refusal(name: &str, place: &Path, plan: &RestorePlan, present: &Present, requ
     None
 }
 
-async fn fetch(name: &str, staging: &Path, point: Point, work: &Work) -> Result<(), Fault> {
+/// Writes the whole point below a new folder; every file is durable then.
+pub async fn fetch(name: &str, staging: &Path, point: Point, work: &Work) -> Result<Arc<Point>, Fault> {
     let jobs: Vec<Extract> =
         point.files.iter().enumerate().map(|(file, found)| Extract { file, destination: below(staging, &found.entry.path) }).collect();
     let point = Arc::new(point);
@@ -231,7 +232,8 @@ async fn fetch(name: &str, staging: &Path, point: Point, work: &Work) -> Result<
         return Err(stopped(name));
     }
     let (root, source) = (staging.to_owned(), point.clone());
-    blocking(move || complete(&root, &source)).await?.map_err(|error| cannot(name, "complete", staging, &error))
+    blocking(move || complete(&root, &source)).await?.map_err(|error| cannot(name, "complete", staging, &error))?;
+    Ok(point.clone())
 }
 
 /// The staging folder anew, with every folder of the point, writable until all is there.
@@ -268,7 +270,8 @@ fn complete(root: &Path, point: &Point) -> io::Result<()> {
     File::open(root)?.sync_all()
 }
 
-fn remove(path: &Path) -> io::Result<()> {
+/// Removes a folder with all that is in it. Gone is fine.
+pub fn remove(path: &Path) -> io::Result<()> {
     match fs::remove_dir_all(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         other => other,

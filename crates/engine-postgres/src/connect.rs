@@ -97,6 +97,14 @@ pub async fn connect_to(config: &PostgresConfig, address: &Address, purpose: Pur
     if let Some(password) = password::find(config).map_err(ConnectError::Own)? {
         settings.password(password.bytes());
     }
+    connect_by(&settings).await
+}
+
+/// Connects by settings of the caller's own: to a server that the caller started itself.
+///
+/// # Errors
+/// As [`connect`].
+pub async fn connect_by(settings: &tokio_postgres::Config) -> Result<Session, ConnectError> {
     let connecting = tokio::time::timeout(CONNECT_TIMEOUT, settings.connect(NoTls));
     let (client, connection) = match connecting.await {
         Ok(connected) => connected.map_err(|error| judge(&error))?,

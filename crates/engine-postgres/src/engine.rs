@@ -7,7 +7,7 @@ use muster_common::fault::{ErrorKind, Fault};
 use muster_common::time::Timestamp;
 use muster_engine::capability::{Capabilities, Verb};
 use muster_engine::observation::{Depth, Observation};
-use muster_engine::request::{BackupOutcome, BackupRequest, DiscardRequest, RestoreOutcome, RestoreRequest};
+use muster_engine::request::{BackupOutcome, BackupRequest, DiscardRequest, RestoreOutcome, RestoreRequest, VerifyOutcome, VerifyRequest};
 use muster_engine::verbs::Engine;
 use muster_engine::work::Work;
 use tokio::sync::Mutex;
@@ -17,9 +17,11 @@ use crate::config::PostgresConfig;
 use crate::connect::Session;
 use crate::observe;
 use crate::restore::{self, discard};
+use crate::verify;
 
 /// What PostgreSQL can do in this build.
-pub const CAPABILITIES: Capabilities = Capabilities { kind: "postgres", verbs: &[Verb::Observe, Verb::Backup, Verb::Restore] };
+pub const CAPABILITIES: Capabilities =
+    Capabilities { kind: "postgres", verbs: &[Verb::Observe, Verb::Backup, Verb::Restore, Verb::Verify] };
 
 /// What looks remember of each other, so that a cheap one can be cheap.
 #[derive(Clone, Debug, Default)]
@@ -91,5 +93,9 @@ impl Engine for Postgres {
 
     async fn discard(&self, _work: &Work, request: &DiscardRequest) -> Result<(), Fault> {
         discard::discard(self, request).await
+    }
+
+    async fn verify(&self, work: &Work, request: &VerifyRequest) -> Result<VerifyOutcome, Fault> {
+        verify::verify(self, work, request).await
     }
 }

@@ -20,5 +20,6 @@ pub mod record;
 pub mod replication;
 pub mod restore;
 pub mod rights;
+pub mod verify;
 pub mod wal;
 pub mod wal_get;

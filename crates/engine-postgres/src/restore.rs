@@ -27,23 +27,23 @@ use crate::restore::arrival::Arrival;
 use crate::restore::note::{Note, Phase};
 use crate::restore::plan::{Judged, Layout};
 
-mod arrival;
-mod configuration;
+pub(crate) mod arrival;
+pub(crate) mod configuration;
 pub mod discard;
-mod fetch;
-mod folders;
+pub(crate) mod fetch;
+pub(crate) mod folders;
 mod note;
-mod plan;
-mod settle;
+pub(crate) mod plan;
+pub(crate) mod settle;
 
 /// Everything that one restore works with.
-struct Restoring<'a> {
-    config: &'a PostgresConfig,
-    work: &'a Work,
-    request: &'a RestoreRequest,
-    known: PostgresPoint,
-    settings: BTreeMap<String, String>,
-    bin: PathBuf,
+pub(crate) struct Restoring<'a> {
+    pub config: &'a PostgresConfig,
+    pub work: &'a Work,
+    pub request: &'a RestoreRequest,
+    pub known: PostgresPoint,
+    pub settings: BTreeMap<String, String>,
+    pub bin: PathBuf,
 }
 
 /// Restores, or tells what that would do.
@@ -131,7 +131,7 @@ impl Restoring<'_> {
         Ok(Fetched::Ready(note))
     }
 
-    async fn judge_programs(&self, refusals: &mut Vec<Fault>) {
+    pub(crate) async fn judge_programs(&self, refusals: &mut Vec<Fault>) {
         match pg_ctl::program_major(&self.bin).await {
             Ok(major) if major == self.known.major() => {}
             Ok(major) => refusals.push(
@@ -164,7 +164,8 @@ impl Restoring<'_> {
         }
     }
 
-    async fn build(&self, open: &OpenRepository, point: &Arc<Point>, layout: &Layout, command: &str) -> Result<(), Fault> {
+    /// Writes everything into the place where the data directory is built; `pg_control` is held back.
+    pub(crate) async fn build(&self, open: &OpenRepository, point: &Arc<Point>, layout: &Layout, command: &str) -> Result<(), Fault> {
         self.work.tell(|progress| progress.phase = "fetching".into());
         let (of, to, by) = (point.clone(), layout.clone(), command.to_owned());
         off_runtime(move || fetch::prepare(&of, &to, &by)).await?;
@@ -335,7 +336,7 @@ impl Restoring<'_> {
 }
 
 /// Work that blocks, on a thread of its own.
-async fn off_runtime<T: Send + 'static>(act: impl FnOnce() -> Result<T, Fault> + Send + 'static) -> Result<T, Fault> {
+pub(crate) async fn off_runtime<T: Send + 'static>(act: impl FnOnce() -> Result<T, Fault> + Send + 'static) -> Result<T, Fault> {
     let done = tokio::task::spawn_blocking(act).await;
     done.unwrap_or_else(|ended| Err(Fault::failed(ErrorKind::Internal, format!("a thread ended: {ended}"))))
 }

@@ -128,6 +128,74 @@ pub struct KeptDirectory {
     pub until: Timestamp,
 }
 
+/// Prove a recovery point good.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VerifyRequest {
+    /// The component whose point it is.
+    pub component: ComponentId,
+    /// The point.
+    pub point: PointId,
+    /// What a restored copy must answer. At most 100.
+    pub assertions: Vec<Assertion>,
+    /// How long one statement of an assertion may run, in seconds.
+    pub statement_timeout_seconds: u64,
+}
+
+/// One question to a restored copy.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Assertion {
+    /// What it is called.
+    pub name: String,
+    /// The database that is asked.
+    pub database: String,
+    /// One statement.
+    pub sql: String,
+    /// The answer: columns separated by a tab, rows by a line break.
+    pub expect: String,
+}
+
+/// A recovery point was restored to scratch and passed every check that could be made. One that did not is a fault.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct VerifyOutcome {
+    /// The point.
+    pub point: PointId,
+    /// Seconds for each phase: `fetch`, `start`, `replay`, `checks`.
+    pub phases: BTreeMap<String, f64>,
+    /// Bytes restored.
+    pub bytes: u64,
+    /// Files restored.
+    pub files: u64,
+    /// The position reached.
+    pub position: Option<Position>,
+    /// What was checked, and what was not.
+    pub checks: Vec<VerifyCheck>,
+    /// What else a person should know.
+    pub notes: Vec<String>,
+}
+
+/// One check of a verification.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct VerifyCheck {
+    /// `amcheck`, `hashes`, `assertion NAME`.
+    pub name: String,
+    /// Whether it was made.
+    pub checked: Checked,
+    /// What it saw; of one that was not made, why and what to do.
+    pub detail: String,
+    /// How long it took.
+    pub seconds: f64,
+}
+
+/// Whether a check was made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Checked {
+    /// It found nothing wrong.
+    Passed,
+    /// It could not be made.
+    NotChecked,
+}
+
 /// Remove what an earlier restore in place kept aside.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DiscardRequest {

@@ -7,7 +7,7 @@ use muster_common::fault::Fault;
 
 use crate::capability::{Capabilities, Verb};
 use crate::observation::{Depth, Observation};
-use crate::request::{BackupOutcome, BackupRequest, DiscardRequest, RestoreOutcome, RestoreRequest};
+use crate::request::{BackupOutcome, BackupRequest, DiscardRequest, RestoreOutcome, RestoreRequest, VerifyOutcome, VerifyRequest};
 use crate::work::Work;
 
 /// One instance of a component, behind the verbs.
@@ -28,10 +28,9 @@ pub trait Engine: Send + Sync {
     /// Removes what a restore in place kept aside. Done already is done.
     async fn discard(&self, work: &Work, request: &DiscardRequest) -> Result<(), Fault>;
 
-    /// Proves a recovery point good.
-    async fn verify(&self, _work: &Work) -> Result<(), Fault> {
-        self.capabilities().require(Verb::Verify)
-    }
+    /// Proves a recovery point good in the work's scratch folder. What it finds wrong is a fault of kind
+    /// [`muster_common::fault::ErrorKind::DataLoss`]. Nothing of it is left when it returns, and what runs is not touched.
+    async fn verify(&self, work: &Work, request: &VerifyRequest) -> Result<VerifyOutcome, Fault>;
 
     /// Stops writing, provably.
     async fn fence(&self, _work: &Work) -> Result<(), Fault> {

@@ -213,7 +213,11 @@ impl Error {
         let (kind, hint) = self.kind_and_hint();
         let fault = Fault::failed(kind, self.to_string()).hint(hint);
         match self {
-            Self::DamagedFiles(files) => files.damage.iter().take(10).fold(fault, |fault, damage| fault.evidence(damage.to_string())),
+            Self::DamagedFiles(files) => {
+                let fault = files.damage.iter().take(10).fold(fault, |fault, damage| fault.evidence(damage.to_string()));
+                let hurt = files.destinations.iter().take(10);
+                hurt.fold(fault, |fault, path| fault.evidence(format!("not whole: {}", path.display())))
+            }
             Self::Store(_)
             | Self::Key(_)
             | Self::Damaged(_)

@@ -124,18 +124,26 @@ impl TwoSites {
     /// # Errors
     /// As [`TwoSites::postgres_component`].
     pub async fn postgres_component_in(&self, name: &str, server: &Postgres, repository: &str) -> Result<()> {
+        self.declare_postgres(name, server, repository, "").await?;
+        self.grant(name).await?;
+        self.fit(name).await
+    }
+
+    /// Declares it only, or anew; `more` are lines of its spec besides, each indented by two spaces.
+    ///
+    /// # Errors
+    /// Where it is refused.
+    pub async fn declare_postgres(&self, name: &str, server: &Postgres, repository: &str, more: &str) -> Result<()> {
         let password = self.world.file(&format!("{}/password", self.istanbul.name()), AGENT_PASSWORD, RunAs::Postgres, 0o600)?;
         self.declare(&format!(
-            "kind: Component\nname: {name}\nspec:\n  priority: CRITICAL\n  objectives: {{rto: 30m, rpo: 1h}}\n  repository: {repository}\n  instances:\n  - site: istanbul\n    agent: {}\n    postgres: {{address: '{}', dataDirectory: {}, user: {AGENT_ROLE}, passwordFile: {}, binDirectory: {}, pgCtl: {{}}}}\n",
+            "kind: Component\nname: {name}\nspec:\n  priority: CRITICAL\n  objectives: {{rto: 30m, rpo: 1h}}\n  repository: {repository}\n{more}  instances:\n  - site: istanbul\n    agent: {}\n    postgres: {{address: '{}', dataDirectory: {}, user: {AGENT_ROLE}, passwordFile: {}, binDirectory: {}, pgCtl: {{}}}}\n",
             self.istanbul.name(),
             server.address(),
             server.data().display(),
             password.display(),
             server.programs().folder().display()
         ))
-        .await?;
-        self.grant(name).await?;
-        self.fit(name).await
+        .await
     }
 
     /// The same for a folder of files at Istanbul.

@@ -7,3 +7,4 @@ mod kills;
 mod postgres;
 mod restored_controller;
 mod stores;
+mod verify;

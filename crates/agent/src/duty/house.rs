@@ -9,6 +9,7 @@ use muster_service::tasks::TaskGate;
 
 use crate::agent::Agent;
 use crate::durable::DurableError;
+use crate::engines;
 use crate::task::inbox::InboxError;
 use crate::task::perform::blocking;
 
@@ -47,7 +48,7 @@ fn clean(agent: &Agent) -> Result<(), HouseError> {
     agent.inbox.drop_tombstones(clock::now(), agent.settings.tombstones, |until| {
         agent.memory.change(|remembered| remembered.dropped_until = remembered.dropped_until.max(until)).map_err(HouseError::from)
     })?;
-    let under_way: BTreeSet<_> = agent.inbox.under_way().into_iter().map(|command| command.id).collect();
-    agent.scratch.clean(&under_way)?;
+    let under_way = || agent.inbox.under_way().into_iter().map(|command| command.id).collect::<BTreeSet<_>>();
+    agent.scratch.clean(under_way, engines::end_leftovers)?;
     Ok(())
 }

@@ -7,7 +7,7 @@ use muster_common::fault::Fault;
 use muster_common::id::{CommandId, OperationId, PointId};
 use muster_common::name::InstanceName;
 use muster_common::time::Timestamp;
-use muster_engine::request::{BackupOutcome, BackupRequest, DiscardRequest, RestoreOutcome, RestoreRequest};
+use muster_engine::request::{BackupOutcome, BackupRequest, DiscardRequest, RestoreOutcome, RestoreRequest, VerifyOutcome, VerifyRequest};
 use serde::{Deserialize, Serialize};
 
 /// A command, resolved against the assignment when it was taken on.
@@ -64,6 +64,11 @@ pub enum Job {
         /// Which.
         request: DiscardRequest,
     },
+    /// Prove a point good.
+    Verify {
+        /// Which, and what it must answer.
+        request: VerifyRequest,
+    },
 }
 
 impl Job {
@@ -75,6 +80,7 @@ impl Job {
             Self::Restore { .. } => "restore",
             Self::Check { .. } => "check",
             Self::Discard { .. } => "discard",
+            Self::Verify { .. } => "verify",
         }
     }
 
@@ -84,7 +90,7 @@ impl Job {
         match self {
             Self::Backup { .. } | Self::Discard { .. } => true,
             Self::Restore { request, .. } => !request.dry_run,
-            Self::Check { .. } => false,
+            Self::Check { .. } | Self::Verify { .. } => false,
         }
     }
 }
@@ -123,6 +129,11 @@ pub enum Done {
     Discard {
         /// Where it lay.
         path: PathBuf,
+    },
+    /// A point was proved good.
+    Verify {
+        /// How.
+        outcome: VerifyOutcome,
     },
 }
 

@@ -101,6 +101,7 @@ async fn attempt(agent: &Agent, command: &Command, attempts: &Attempts) -> Resul
     let verb = match &command.job {
         Job::Backup { .. } => Some(Verb::Backup),
         Job::Restore { .. } | Job::Discard { .. } => Some(Verb::Restore),
+        Job::Verify { .. } => Some(Verb::Verify),
         Job::Check { .. } => None,
     };
     if let Some(verb) = verb {
@@ -115,7 +116,7 @@ async fn attempt(agent: &Agent, command: &Command, attempts: &Attempts) -> Resul
 
 async fn work(agent: &Agent, command: &Command, attempts: &Attempts, in_force: &InForce, instance: &Instance) -> Result<Work, Fault> {
     let repository = match &command.job {
-        Job::Backup { .. } | Job::Restore { .. } | Job::Check { .. } => {
+        Job::Backup { .. } | Job::Restore { .. } | Job::Check { .. } | Job::Verify { .. } => {
             let opening = agent.repositories.of(in_force, instance);
             let opened = tokio::select! {
                 opened = opening => opened.map_err(|closed| closed.fault)?,
@@ -159,6 +160,7 @@ async fn run(agent: &Agent, command: &Command, instance: &Instance, work: &Work)
             }
             Ok(Done::Discard { path: request.path.clone() })
         }
+        Job::Verify { request } => Ok(Done::Verify { outcome: instance.engine.verify(work, request).await? }),
     }
 }
 

@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use crate::agent::Agent;
 use crate::convert;
 use crate::durable::DurableError;
+use crate::engines;
 use crate::kept;
 use crate::task::command::{Command, Done, Ended, Job};
 use crate::task::inbox::InboxError;
@@ -142,7 +143,7 @@ async fn record(agent: &Agent, command: &Command, ended: Ended, brake: &Brake) -
     }
     agent.outbox.outcome(command.id);
     let (scratch, id) = (agent.scratch.clone(), command.id);
-    match blocking(move || scratch.remove(id)).await {
+    match blocking(move || scratch.remove(id, engines::end_leftovers)).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => tracing::warn!(%error, "the scratch folder stays until the next start"),
         Err(fault) => tracing::warn!(%fault, "the scratch folder stays until the next start"),

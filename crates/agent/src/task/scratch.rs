@@ -47,30 +47,39 @@ impl Scratch {
         Ok(path)
     }
 
-    /// Removes a task's folder. Gone already is done.
+    /// Removes a task's folder; `end` ends what still runs in it first. Gone already is done.
     ///
     /// # Errors
     /// What the system said.
-    pub fn remove(&self, command: CommandId) -> io::Result<()> {
-        gone(fs::remove_dir_all(self.folder.join(command.to_string())))
+    pub fn remove(&self, command: CommandId, end: impl Fn(&Path, CommandId) -> Result<(), Fault>) -> io::Result<()> {
+        let path = self.folder.join(command.to_string());
+        end(&path, command).map_err(io::Error::other)?;
+        gone(fs::remove_dir_all(path))
     }
 
-    /// Removes what tasks left that are no longer under way. Blocks for the disk.
+    /// Removes what tasks left that are no longer under way; `end` ends what still runs in a folder first. Who is under way is asked
+    /// after the folders were listed: a task that begins meanwhile keeps its own. Blocks for the disk.
     ///
     /// # Errors
     /// What the system said.
-    pub fn clean(&self, under_way: &BTreeSet<CommandId>) -> io::Result<()> {
+    pub fn clean(
+        &self,
+        under_way: impl FnOnce() -> BTreeSet<CommandId>,
+        end: impl Fn(&Path, CommandId) -> Result<(), Fault>,
+    ) -> io::Result<()> {
         let entries = match fs::read_dir(&self.folder) {
             Ok(entries) => entries,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             Err(error) => return Err(error),
         };
+        let entries = entries.collect::<io::Result<Vec<_>>>()?;
+        let under_way = under_way();
         for entry in entries {
-            let entry = entry?;
             let command = entry.file_name().to_str().and_then(|name| name.parse::<CommandId>().ok());
             if let Some(command) = command
                 && !under_way.contains(&command)
             {
+                end(&entry.path(), command).map_err(io::Error::other)?;
                 gone(fs::remove_dir_all(entry.path()))?;
             }
         }
@@ -149,8 +158,8 @@ mod tests {
         assert_eq!(fault.kind, ErrorKind::ResourceExhausted);
         assert!(fault.message.contains("1000 B"), "{fault}");
         assert_eq!(scratch.make(id(1)).unwrap(), first);
-        scratch.remove(id(1)).unwrap();
-        scratch.remove(id(1)).unwrap();
+        scratch.remove(id(1), |_, _| Ok(())).unwrap();
+        scratch.remove(id(1), |_, _| Ok(())).unwrap();
         assert!(scratch.make(id(2)).is_ok());
     }
 
@@ -175,7 +184,14 @@ mod tests {
             scratch.make(id(n)).unwrap();
         }
         fs::create_dir(folder.path().join("somebody-elses")).unwrap();
-        scratch.clean(&BTreeSet::from([id(2)])).unwrap();
+        let ended = std::cell::RefCell::new(Vec::new());
+        let end = |folder: &Path, command| {
+            assert!(folder.is_dir());
+            ended.borrow_mut().push(command);
+            Ok(())
+        };
+        scratch.clean(|| BTreeSet::from([id(2)]), end).unwrap();
+        assert_eq!(ended.into_inner(), [id(1)]);
         let mut left: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
         left.sort();
         assert_eq!(left, [id(2).to_string(), "somebody-elses".to_owned()]);

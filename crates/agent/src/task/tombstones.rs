@@ -194,6 +194,10 @@ fn shortened(ended: &Ended) -> Ended {
             outcome.store_notes.clear();
         }
         Ok(Done::Discard { .. }) => {}
+        Ok(Done::Verify { outcome }) => {
+            outcome.checks.clear();
+            outcome.notes.clear();
+        }
         Err(fault) => {
             fault.evidence.clear();
             fault.message = fault.message.chars().take(2_000).collect();

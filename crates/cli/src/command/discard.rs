@@ -62,7 +62,8 @@ fn lost(restore: &Operation, now: Timestamp) -> String {
             ),
             None => format!("{title} kept no directory aside.\n"),
         },
-        Some(operation::Result::Backup(_) | operation::Result::Check(_) | operation::Result::Discard(_)) | None => {
+        Some(operation::Result::Backup(_) | operation::Result::Check(_) | operation::Result::Discard(_) | operation::Result::Verify(_))
+        | None => {
             format!("{title}: what it kept aside is removed for good.\n")
         }
     }

@@ -5,7 +5,7 @@ use muster_common::time::Timestamp;
 use muster_wire::convert::fault_from_proto;
 use muster_wire::proto::v1::{
     BackupResult, CheckResult, KeptDirectory, Operation, OperationEvent, OperationKind, OperationState, RestoreResult, Step, StepState,
-    operation,
+    VerifyCheckState, VerifyResult, operation,
 };
 
 use super::amount::{
@@ -23,6 +23,7 @@ pub const fn kind(operation: &OperationKind) -> &'static str {
         OperationKind::Restore => "restore",
         OperationKind::Check => "check",
         OperationKind::Discard => "discard",
+        OperationKind::Verify => "verify",
     }
 }
 
@@ -152,6 +153,7 @@ fn result(operation: &Operation, now: Timestamp) -> String {
         Some(operation::Result::Restore(restore)) if operation.dry_run => plan(restore, now),
         Some(operation::Result::Restore(restore)) => restore_result(restore, &operation.id, now),
         Some(operation::Result::Check(check)) => check_result(check),
+        Some(operation::Result::Verify(verify)) => verify_result(verify),
         Some(operation::Result::Discard(discard)) => format!("  {} is removed\n", discard.path),
     }
 }
@@ -234,6 +236,34 @@ fn check_result(check: &CheckResult) -> String {
         text.push_str("  HINT: points that no problem names can be restored; take a new backup now: `muster backup COMPONENT`\n");
     } else {
         text.push_str("  no problems\n");
+    }
+    text
+}
+
+fn verify_result(verify: &VerifyResult) -> String {
+    let seconds = |phase: &str| verify.phase_seconds.get(phase).copied();
+    let back: f64 = ["fetch", "start", "replay"].into_iter().filter_map(seconds).sum();
+    let phases: Vec<_> =
+        ["fetch", "start", "replay", "checks"].into_iter().filter_map(|phase| Some(format!("{phase} {:.1} s", seconds(phase)?))).collect();
+    let mut rows = vec![
+        ("point", short(&verify.point_id).to_owned()),
+        ("restored", format!("{} in {}", bytes(verify.bytes), counted(verify.files, "file"))),
+        ("took", phases.join(", ")),
+        ("RTO", format!("{back:.1} s until it took connections")),
+    ];
+    if verify.position.is_some() {
+        rows.push(("position", position(verify.position.as_ref())));
+    }
+    let mut text = table::labelled(&rows, "  ");
+    for check in &verify.checks {
+        let told = match check.state() {
+            VerifyCheckState::Passed => "passed",
+            VerifyCheckState::NotChecked | VerifyCheckState::Unspecified => "NOT CHECKED",
+        };
+        text.push_str(&format!("  {told}: {}: {}\n", check.name, check.detail));
+    }
+    for note in &verify.notes {
+        text.push_str(&format!("  note: {note}\n"));
     }
     text
 }

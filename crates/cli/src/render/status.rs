@@ -72,7 +72,12 @@ pub fn one(component: &ComponentStatus, now: Timestamp) -> String {
     let writer = if component.writer.is_empty() { "not known".to_owned() } else { component.writer.clone() };
     let epoch = if component.epoch == 0 { "none yet".to_owned() } else { component.epoch.to_string() };
     let mut text = format!("{}{}\n", component.name, priority(component.priority()));
-    let rows = [("writer", format!("{writer}, epoch {epoch}")), ("RPO", rpo(component, now)), ("RTO", rto(component))];
+    let rows = [
+        ("writer", format!("{writer}, epoch {epoch}")),
+        ("RPO", rpo(component, now)),
+        ("RTO", rto(component)),
+        ("verified", verified(component, now)),
+    ];
     text.push_str(&table::labelled(&rows, "  "));
     if let Some(paused) = &component.pause {
         text.push_str(&pause::loud(paused, now));
@@ -118,9 +123,23 @@ fn ahead(component: &ComponentStatus, now: Timestamp) -> &'static str {
 fn rto(component: &ComponentStatus) -> String {
     let objective = component.objectives.as_ref().and_then(|objectives| read_duration(objectives.rto.as_ref()));
     match read_duration(component.measured_rto.as_ref()) {
-        None => format!("not measured: no restore was made yet{}", of_objective(objective, Some(Duration::ZERO))),
-        Some(measured) => format!("{} at the last complete restore{}", show(measured), of_objective(objective, Some(measured))),
+        None => format!("not measured: no restore and no verification was made yet{}", of_objective(objective, Some(Duration::ZERO))),
+        Some(measured) => format!("{} at the last restore or verification{}", show(measured), of_objective(objective, Some(measured))),
     }
+}
+
+/// When a point was last proved good, and what the last verification said where it was not.
+fn verified(component: &ComponentStatus, now: Timestamp) -> String {
+    let Some(last) = &component.verification else {
+        let hint = if component.newest_point.is_some() { format!("; HINT: `muster verify {}`", component.name) } else { String::new() };
+        return format!("never{hint}");
+    };
+    if last.ok {
+        return format!("{}, point {}", age(last.at.as_ref(), now), short(&last.point_id));
+    }
+    let before = if last.passed_at.is_some() { format!("; passed {}", age(last.passed_at.as_ref(), now)) } else { String::new() };
+    let (at, point, id) = (age(last.at.as_ref(), now), short(&last.point_id), short(&last.operation_id));
+    format!("! FAILED {at}, point {point}{before}: {}; `muster watch {id}` shows it", last.problem)
 }
 
 /// How a figure stands to its objective: ` of 1h`, ` ! over the objective of 1h`.

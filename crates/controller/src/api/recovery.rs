@@ -5,11 +5,11 @@ use muster_service::trace::traceparent_of;
 use muster_wire::convert::{name_from_proto, optional_name_from_proto};
 use muster_wire::proto::v1::recovery_service_server::RecoveryService;
 use muster_wire::proto::v1::restore_request::Target;
-use muster_wire::proto::v1::{BackupRequest, BackupResponse, Operation, RestoreRequest, RestoreResponse};
+use muster_wire::proto::v1::{BackupRequest, BackupResponse, Operation, RestoreRequest, RestoreResponse, VerifyRequest, VerifyResponse};
 use tonic::{Request, Response, Status};
 
 use super::{Api, digest, request_id, some_duration, status, subject_of};
-use crate::operation::asked::{Asked, AskedBackup, AskedRestore, Place, What};
+use crate::operation::asked::{Asked, AskedBackup, AskedRestore, AskedVerify, Place, What};
 
 /// The longest label, in bytes.
 const MOST_LABEL: usize = 200;
@@ -44,6 +44,26 @@ impl RecoveryService for Api {
         })();
         let operation = self.start(asked.map_err(status)?).await?;
         Ok(Response::new(RestoreResponse { operation: Some(operation) }))
+    }
+
+    async fn verify(&self, request: Request<VerifyRequest>) -> Result<Response<VerifyResponse>, Status> {
+        let caller = subject_of(&request)?;
+        asked_failpoint()?;
+        let mut message = request.into_inner();
+        let asked = (|| {
+            let request_id = request_id(&std::mem::take(&mut message.request_id))?;
+            let digest = digest(&message);
+            let stall_limit = some_duration(message.stall_limit, "stall_limit")?;
+            self.must_exist(&message.component, &message.instance)?;
+            let what = What::Verify(AskedVerify {
+                component: name_from_proto(&message.component, "component")?,
+                instance: optional_name_from_proto(&message.instance, "instance")?,
+                point: message.point,
+            });
+            Ok(asked(caller, request_id, digest, stall_limit, what))
+        })();
+        let operation = self.start(asked.map_err(status)?).await?;
+        Ok(Response::new(VerifyResponse { operation: Some(operation) }))
     }
 }
 

@@ -13,12 +13,13 @@ use muster_wire::convert::{duration_to_proto, timestamp_from_proto, timestamp_to
 use muster_wire::proto::v1::resource::Spec;
 use muster_wire::proto::v1::{
     AgentStatus, ComponentSpec, ComponentStatus, Condition, ControllerStatus, InstanceStatus, Operation, Priority, RecoveryPoint, Resource,
-    StatusPage,
+    StatusPage, VerificationStatus,
 };
 
 use super::Api;
 use crate::agents::link::Agents;
 use crate::inventory::{Declared, DeclaredInstance, Kind};
+use crate::operation::done::Done;
 use crate::operation::handle::ListFilter;
 use crate::operation::journal;
 use crate::operation::kind::{Kind as OperationOf, Phase};
@@ -31,6 +32,8 @@ use crate::store::{Connection, agents, meta, operations, points, shards};
 const MOST_RUNNING: u32 = 500;
 /// How many restores of a component are looked through for the last that was done: the others were dry runs.
 const RESTORES_LOOKED_AT: u32 = 20;
+/// The phases of a verification that a restore has too.
+const RESTORING: [&str; 3] = ["fetch", "start", "replay"];
 
 impl Api {
     /// The page; of one component where `component` is not empty.
@@ -57,6 +60,7 @@ impl Api {
                 shard: shards.get(name),
                 newest,
                 measured_rto: measured_rto(&mut read, name).await?,
+                verification: verification(&mut read, name).await?,
                 running: running.iter().filter(|operation| operation.component == name.as_str()).cloned().collect(),
                 pause: self.agents.pauses.of(name, clock::now()),
                 now: clock::now(),
@@ -86,22 +90,59 @@ impl Api {
     }
 }
 
-/// How long the component's last complete restore took, from its acceptance to its end: one that was done, not planned only.
+/// How long a restore took: the last complete one from its acceptance to its end, or what the last verification that passed spent
+/// until its copy took connections, whichever is newer.
 pub(crate) async fn measured_rto(connection: &mut Connection, component: &Name) -> Result<Option<Duration>, Fault> {
-    let (kind, phase) = (OperationOf::Restore.name(), Phase::Succeeded.name());
-    for record in operations::of_kind(connection, component, kind, phase, RESTORES_LOOKED_AT).await? {
-        if is_complete_restore(&journal::read(&record)?.state) {
-            return Ok(record.finished.map(|finished| finished.since(record.created)));
+    let succeeded = Phase::Succeeded.name();
+    let mut newest: Option<(Timestamp, Duration)> = None;
+    for (kind, looked_at) in [(OperationOf::Restore, RESTORES_LOOKED_AT), (OperationOf::Verify, 1)] {
+        for record in operations::of_kind(connection, component, kind.name(), succeeded, looked_at).await? {
+            let state = journal::read(&record)?.state;
+            let measured = record.finished.and_then(|finished| Some((finished, took(&state, finished)?)));
+            if let Some(measured) = measured {
+                newest = newest.filter(|newest| newest.0 >= measured.0).or(Some(measured));
+                break;
+            }
         }
     }
-    Ok(None)
+    Ok(newest.map(|(_, took)| took))
 }
 
-fn is_complete_restore(state: &State) -> bool {
+/// How long it takes until a component works again, by what an operation that succeeded shows of it.
+fn took(state: &State, finished: Timestamp) -> Option<Duration> {
     match &state.task {
-        Task::Restore(restore) => !restore.dry_run,
-        Task::Backup(_) | Task::Check(_) | Task::Discard(_) => false,
+        Task::Restore(restore) => (!restore.dry_run).then(|| finished.since(state.created)),
+        Task::Verify(_) => match &state.done {
+            Some(Done::Verify(done)) => {
+                let seconds: f64 = RESTORING.iter().filter_map(|phase| done.phase_seconds.get(*phase)).sum();
+                Duration::try_from_secs_f64(seconds).ok()
+            }
+            Some(Done::Backup(_) | Done::Restore(_) | Done::Check(_) | Done::Discard { .. }) | None => None,
+        },
+        Task::Backup(_) | Task::Check(_) | Task::Discard(_) => None,
     }
+}
+
+/// The last verification that passed or found something, and when one last passed.
+pub(crate) async fn verification(connection: &mut Connection, component: &Name) -> Result<Option<VerificationStatus>, Fault> {
+    let kind = OperationOf::Verify.name();
+    let passed = operations::of_kind(connection, component, kind, Phase::Succeeded.name(), 1).await?.into_iter().next();
+    let failed = operations::of_kind(connection, component, kind, Phase::Failed.name(), 1).await?.into_iter().next();
+    let passed_at = passed.as_ref().and_then(|record| record.finished);
+    let Some(last) = [passed, failed].into_iter().flatten().max_by_key(|record| record.finished) else { return Ok(None) };
+    let state = journal::read(&last)?.state;
+    let point = match &state.task {
+        Task::Verify(task) => task.point.to_string(),
+        Task::Backup(_) | Task::Restore(_) | Task::Check(_) | Task::Discard(_) => String::new(),
+    };
+    Ok(Some(VerificationStatus {
+        operation_id: state.id.to_string(),
+        point_id: point,
+        at: last.finished.map(timestamp_to_proto),
+        ok: state.phase == Phase::Succeeded,
+        problem: state.fault.map(|fault| fault.message).unwrap_or_default(),
+        passed_at: passed_at.map(timestamp_to_proto),
+    }))
 }
 
 /// What a component's part of the page is made of.
@@ -111,6 +152,7 @@ struct Facts<'a> {
     shard: Option<&'a Kept>,
     newest: Option<RecoveryPoint>,
     measured_rto: Option<Duration>,
+    verification: Option<VerificationStatus>,
     running: Vec<Operation>,
     pause: Option<Pause>,
     now: Timestamp,
@@ -132,6 +174,7 @@ impl Facts<'_> {
             newest_point: self.newest.clone(),
             running: self.running.clone(),
             pause: self.pause.as_ref().map(Pause::to_proto),
+            verification: self.verification.clone(),
         }
     }
 }
@@ -276,6 +319,7 @@ mod tests {
             shard: Some(&kept),
             newest,
             measured_rto: None,
+            verification: None,
             running: Vec::new(),
             pause: None,
             now: Timestamp(1_000_000_000),

@@ -12,13 +12,17 @@ use muster_wire::proto::v1::postgres_spec::Control;
 use muster_wire::proto::v1::repository_spec::Location;
 use muster_wire::proto::v1::resource::Spec;
 use muster_wire::proto::v1::{
-    ComponentSpec, InstanceSpec, Objectives, PostgresSpec, PostgresTls, Priority, RepositorySpec, Resource, S3Location,
+    ComponentSpec, InstanceSpec, Objectives, PostgresSpec, PostgresTls, Priority, RepositorySpec, Resource, S3Location, VerifySpec,
 };
 
 use super::{Kind, instance_name};
 
 /// The most instances of one component.
 pub const MOST_INSTANCES: usize = 32;
+/// Assertions of one component, the bytes of one statement, and of all statements and answers together.
+const MOST_ASSERTIONS: usize = 100;
+const MOST_SQL: usize = 8 * 1024;
+const MOST_ASSERTION_BYTES: usize = 64 * 1024;
 /// The longest text in a spec, in bytes.
 pub const MOST_TEXT: usize = 4_096;
 
@@ -155,10 +159,38 @@ fn check_component(spec: &ComponentSpec, problems: &mut Problems) {
             );
         }
     }
+    if let Some(verify) = &spec.verify {
+        check_verify(verify, problems);
+    }
     let engines: BTreeSet<&str> = spec.instances.iter().filter_map(|i| i.engine.as_ref()).map(engine_name).collect();
     if engines.len() > 1 {
         let told: Vec<&str> = engines.into_iter().collect();
         problems.add("instances", format!("of more than one engine: {}", told.join(", ")));
+    }
+}
+
+fn check_verify(spec: &VerifySpec, problems: &mut Problems) {
+    if spec.assertions.len() > MOST_ASSERTIONS {
+        problems.add("verify.assertions", format!("{} of them; {MOST_ASSERTIONS} is the bound", spec.assertions.len()));
+    }
+    if spec.assertions.iter().map(|assertion| assertion.sql.len() + assertion.expect.len()).sum::<usize>() > MOST_ASSERTION_BYTES {
+        problems.add("verify.assertions", format!("statements and answers are longer than {MOST_ASSERTION_BYTES} bytes together"));
+    }
+    let mut names = BTreeSet::new();
+    for (n, assertion) in spec.assertions.iter().take(MOST_ASSERTIONS).enumerate() {
+        let at = format!("verify.assertions[{n}]");
+        problems.text(&format!("{at}.name"), &assertion.name);
+        problems.text(&format!("{at}.database"), &assertion.database);
+        if assertion.sql.trim().is_empty() || assertion.sql.len() > MOST_SQL || assertion.sql.contains('\0') {
+            problems.add(&format!("{at}.sql"), format!("expected one statement of at most {MOST_SQL} bytes"));
+        }
+        if !assertion.name.is_empty() && !names.insert(assertion.name.as_str()) {
+            problems.add(&format!("{at}.name"), format!("{:?} is there twice", assertion.name));
+        }
+    }
+    let timeout = spec.statement_timeout.as_ref();
+    if timeout.is_some_and(|timeout| !(1..=86_400).contains(&timeout.seconds) || timeout.nanos < 0) {
+        problems.add("verify.statementTimeout", "expected 1s to 24h");
     }
 }
 
@@ -237,7 +269,7 @@ fn is_hex(text: &str, digits: usize) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use muster_wire::proto::v1::{FilesSpec, FolderLocation, SiteSpec};
+    use muster_wire::proto::v1::{FilesSpec, FolderLocation, SiteSpec, VerifyAssertion};
 
     use super::*;
 
@@ -256,6 +288,12 @@ mod tests {
 
     fn component(instances: Vec<InstanceSpec>) -> Spec {
         Spec::Component(ComponentSpec { instances, ..ComponentSpec::default() })
+    }
+
+    fn asserting(sql: &str, times: usize) -> Spec {
+        let assertion = VerifyAssertion { name: "orders".into(), sql: sql.into(), ..VerifyAssertion::default() };
+        let verify = VerifySpec { assertions: vec![assertion; times], statement_timeout: None };
+        Spec::Component(ComponentSpec { verify: Some(verify), ..ComponentSpec::default() })
     }
 
     #[test]
@@ -278,6 +316,9 @@ mod tests {
             (component(vec![postgres("a:1", "/x"), files]), "instances", "more than one engine"),
             (component(vec![InstanceSpec { engine: None, ..postgres("a:1", "/x") }]), "instances[0]", "no engine"),
             (component(vec![InstanceSpec { agent: "A".into(), ..postgres("a:1", "/x") }]), "instances[0].agent", "no name"),
+            (asserting("select 1", 2), "verify.assertions[1].name", "twice"),
+            (asserting(" ", 1), "verify.assertions[0].sql", "one statement"),
+            (asserting("select 1", 101), "verify.assertions", "bound"),
             (Spec::Site(SiteSpec { description: "a\nb".into() }), "description", "line end"),
         ] {
             let told = problems(&spec);

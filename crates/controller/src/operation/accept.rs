@@ -12,15 +12,15 @@ use muster_common::id::{OperationId, PointId};
 use muster_common::name::Name;
 use muster_common::time::Timestamp;
 use muster_wire::nearest::did_you_mean;
-use muster_wire::proto::v1::ResourceKind;
 use muster_wire::proto::v1::resource::Spec;
+use muster_wire::proto::v1::{ComponentSpec, ResourceKind};
 
 use crate::operation::asked::{Asked, What};
 use crate::operation::conflict;
 use crate::operation::fleet::Fleet;
 use crate::operation::journal::{self, Journaled};
 use crate::operation::kind::Phase;
-use crate::operation::kinds::{Settled, backup, check, discard, restore};
+use crate::operation::kinds::{Settled, backup, check, discard, restore, verify};
 use crate::operation::retry;
 use crate::operation::shared::{Shared, pass};
 use crate::operation::state::State;
@@ -153,6 +153,12 @@ async fn settle(shared: &Shared, connection: &mut Connection, what: &What) -> Re
             let fleet = fleet(shared, connection, &asked.component).await?;
             check::settle(asked, &fleet)
         }
+        What::Verify(asked) => {
+            let spec = component_spec(connection, &asked.component).await?;
+            let fleet = fleet(shared, connection, &asked.component).await?;
+            let point = find_point(connection, &asked.component, &asked.point).await?;
+            verify::settle(asked, &fleet, &spec.verify.unwrap_or_default(), point)
+        }
         What::Discard { restore } => {
             let restore = find(connection, restore).await?.state;
             let kept = shards::get(connection, &restore.target.component).await?;
@@ -163,15 +169,19 @@ async fn settle(shared: &Shared, connection: &mut Connection, what: &What) -> Re
 
 /// The component as it is declared and was seen.
 pub(super) async fn fleet(shared: &Shared, connection: &mut Connection, component: &Name) -> Result<Fleet, Fault> {
-    let declared = resources::get(connection, ResourceKind::Component, component).await?;
-    let Some(declared) = declared else { return Err(no_component(connection, component).await?) };
-    let spec = match declared.spec {
-        Spec::Component(spec) => spec,
-        Spec::Site(_) | Spec::Repository(_) => return Err(no_component(connection, component).await?),
-    };
+    let spec = component_spec(connection, component).await?;
     let shard = shards::get(connection, component).await?;
     let connected = |agent: &Name| shared.is_heard(agent);
     Fleet::assemble(component, &spec, shard, connected, |instance| shared.observations.of(instance), Instant::now())
+}
+
+/// What is declared of a component.
+async fn component_spec(connection: &mut Connection, component: &Name) -> Result<ComponentSpec, Fault> {
+    let declared = resources::get(connection, ResourceKind::Component, component).await?;
+    match declared.map(|declared| declared.spec) {
+        Some(Spec::Component(spec)) => Ok(spec),
+        Some(Spec::Site(_) | Spec::Repository(_)) | None => Err(no_component(connection, component).await?),
+    }
 }
 
 async fn no_component(connection: &mut Connection, component: &Name) -> Result<Fault, Fault> {

@@ -42,6 +42,8 @@ pub enum What {
         /// The restore: its id, or the first 6 or more digits of it.
         restore: String,
     },
+    /// Prove a recovery point good.
+    Verify(AskedVerify),
 }
 
 /// See `muster.v1.BackupRequest`.
@@ -97,6 +99,17 @@ pub enum Place {
         /// TCP port of the restored server. 0: it is left stopped.
         port: u16,
     },
+}
+
+/// See `muster.v1.VerifyRequest`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AskedVerify {
+    /// The component.
+    pub component: Name,
+    /// The instance whose agent does it. `None`: where it disturbs least.
+    pub instance: Option<Name>,
+    /// The point: its id, or the first 6 or more digits of it. Empty: the newest.
+    pub point: String,
 }
 
 /// See `muster.v1.CheckRequest`.

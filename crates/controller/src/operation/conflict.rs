@@ -24,11 +24,13 @@ pub enum Claim {
     Check,
     /// Removes an old directory.
     Discard,
+    /// Restores to an agent's scratch, and touches nothing else.
+    Verify,
 }
 
 impl Claim {
     /// All of them.
-    pub const ALL: [Self; 6] = [Self::Backup, Self::RestoreHere, Self::RestoreBeside, Self::Plan, Self::Check, Self::Discard];
+    pub const ALL: [Self; 7] = [Self::Backup, Self::RestoreHere, Self::RestoreBeside, Self::Plan, Self::Check, Self::Discard, Self::Verify];
 }
 
 /// Whether two may overlap.
@@ -54,17 +56,18 @@ pub fn claim(task: &Task) -> Claim {
         },
         Task::Check(_) => Claim::Check,
         Task::Discard(_) => Claim::Discard,
+        Task::Verify(_) => Claim::Verify,
     }
 }
 
 /// The table. It reads the same both ways.
 #[must_use]
 pub const fn overlap(new: Claim, held: Claim) -> Overlap {
-    use Claim::{Backup, Check, Discard, Plan, RestoreBeside, RestoreHere};
+    use Claim::{Backup, Check, Discard, Plan, RestoreBeside, RestoreHere, Verify};
     match (new, held) {
-        // Asking and checking lock nothing.
-        (Plan | Check, Backup | RestoreHere | RestoreBeside | Plan | Check | Discard)
-        | (Backup | RestoreHere | RestoreBeside | Discard, Plan | Check) => Overlap::Free,
+        // Asking, checking and verifying lock nothing.
+        (Plan | Check | Verify, Backup | RestoreHere | RestoreBeside | Plan | Check | Discard | Verify)
+        | (Backup | RestoreHere | RestoreBeside | Discard, Plan | Check | Verify) => Overlap::Free,
         // A writer goes back in time once at a time.
         (RestoreHere, RestoreHere) => Overlap::NotInOneShard,
         // Backup and restore of one instance exclude each other, and themselves.
@@ -81,12 +84,12 @@ const fn repeats(new: Claim, held: Claim) -> bool {
     match (new, held) {
         (Claim::Backup, Claim::Backup) | (Claim::Discard, Claim::Discard) => true,
         (Claim::RestoreHere | Claim::RestoreBeside, Claim::RestoreHere | Claim::RestoreBeside) => true,
-        (Claim::Backup, Claim::RestoreHere | Claim::RestoreBeside | Claim::Plan | Claim::Check | Claim::Discard)
-        | (Claim::RestoreHere | Claim::RestoreBeside, Claim::Backup | Claim::Plan | Claim::Check | Claim::Discard)
-        | (Claim::Discard, Claim::Backup | Claim::RestoreHere | Claim::RestoreBeside | Claim::Plan | Claim::Check)
+        (Claim::Backup, Claim::RestoreHere | Claim::RestoreBeside | Claim::Plan | Claim::Check | Claim::Discard | Claim::Verify)
+        | (Claim::RestoreHere | Claim::RestoreBeside, Claim::Backup | Claim::Plan | Claim::Check | Claim::Discard | Claim::Verify)
+        | (Claim::Discard, Claim::Backup | Claim::RestoreHere | Claim::RestoreBeside | Claim::Plan | Claim::Check | Claim::Verify)
         | (
-            Claim::Plan | Claim::Check,
-            Claim::Backup | Claim::RestoreHere | Claim::RestoreBeside | Claim::Plan | Claim::Check | Claim::Discard,
+            Claim::Plan | Claim::Check | Claim::Verify,
+            Claim::Backup | Claim::RestoreHere | Claim::RestoreBeside | Claim::Plan | Claim::Check | Claim::Discard | Claim::Verify,
         ) => false,
     }
 }
@@ -152,6 +155,7 @@ mod tests {
         for claim in Claim::ALL {
             assert_eq!(overlap(Claim::Plan, claim), Overlap::Free);
             assert_eq!(overlap(Claim::Check, claim), Overlap::Free);
+            assert_eq!(overlap(Claim::Verify, claim), Overlap::Free);
         }
     }
 

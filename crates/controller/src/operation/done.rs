@@ -43,6 +43,38 @@ pub enum Done {
         /// Where it lay.
         path: String,
     },
+    /// A point was proved good.
+    Verify(VerifyDone),
+}
+
+/// See `muster.v1.VerifyResult`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct VerifyDone {
+    /// Seconds for each phase.
+    pub phase_seconds: BTreeMap<String, f64>,
+    /// Bytes that were restored.
+    pub bytes: u64,
+    /// Files that were restored.
+    pub files: u64,
+    /// The position reached.
+    pub position: Option<Position>,
+    /// What was checked, and what was not.
+    pub checks: Vec<VerifyCheck>,
+    /// What else a person should know.
+    pub notes: Vec<String>,
+}
+
+/// See `muster.v1.VerifyCheck`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct VerifyCheck {
+    /// Its name.
+    pub name: String,
+    /// Whether it was made; what was made found nothing.
+    pub passed: bool,
+    /// What it saw, or why it was not made.
+    pub detail: String,
+    /// How long it took.
+    pub seconds: f64,
 }
 
 /// See `muster.v1.BackupResult`.
@@ -153,6 +185,7 @@ pub fn outcome_from_proto(outcome: &TaskOutcome) -> Result<Outcome, Fault> {
         task_outcome::Outcome::Restore(done) => Outcome::Done(Done::Restore(restore_from_proto(done)?)),
         task_outcome::Outcome::Check(done) => Outcome::Done(Done::Check(check_from_proto(done))),
         task_outcome::Outcome::Discard(done) => Outcome::Done(Done::Discard { path: done.path.clone() }),
+        task_outcome::Outcome::Verify(done) => Outcome::Done(Done::Verify(verify_from_proto(done)?)),
         task_outcome::Outcome::Fault(fault) => Outcome::Fault(fault_from_proto(fault)),
     })
 }
@@ -186,8 +219,6 @@ fn restore_from_proto(done: &v1::RestoreResult) -> Result<RestoreDone, Fault> {
         }),
         None => None,
     };
-    // JSON has no infinities and no NaN.
-    let phases = done.phase_seconds.iter().filter(|(_, seconds)| seconds.is_finite());
     Ok(RestoreDone {
         plan: Plan {
             bytes: plan.bytes,
@@ -200,7 +231,7 @@ fn restore_from_proto(done: &v1::RestoreResult) -> Result<RestoreDone, Fault> {
         directory: done.directory.clone(),
         kept,
         position: position_from_proto(done.position.as_ref())?,
-        phase_seconds: phases.take(MOST_TEXTS).map(|(phase, seconds)| (phase.clone(), *seconds)).collect(),
+        phase_seconds: finite(&done.phase_seconds),
     })
 }
 
@@ -212,6 +243,47 @@ fn check_from_proto(done: &v1::CheckResult) -> CheckDone {
         problems: texts(&done.problems),
         problem_count: done.problem_count,
         store_notes: texts(&done.store_notes),
+    }
+}
+
+fn finite(phases: &std::collections::HashMap<String, f64>) -> BTreeMap<String, f64> {
+    // JSON has no infinities and no NaN.
+    let phases = phases.iter().filter(|(_, seconds)| seconds.is_finite());
+    phases.take(MOST_TEXTS).map(|(phase, seconds)| (phase.clone(), *seconds)).collect()
+}
+
+fn verify_from_proto(done: &v1::VerifyResult) -> Result<VerifyDone, Fault> {
+    let check = |check: &v1::VerifyCheck| VerifyCheck {
+        name: check.name.clone(),
+        passed: check.state() == v1::VerifyCheckState::Passed,
+        detail: check.detail.clone(),
+        seconds: if check.seconds.is_finite() { check.seconds } else { 0.0 },
+    };
+    Ok(VerifyDone {
+        phase_seconds: finite(&done.phase_seconds),
+        bytes: done.bytes,
+        files: done.files,
+        position: position_from_proto(done.position.as_ref())?,
+        checks: done.checks.iter().take(MOST_TEXTS).map(check).collect(),
+        notes: texts(&done.notes),
+    })
+}
+
+fn verify_to_proto(done: &VerifyDone, point: Option<PointId>) -> v1::VerifyResult {
+    let check = |check: &VerifyCheck| v1::VerifyCheck {
+        name: check.name.clone(),
+        state: if check.passed { v1::VerifyCheckState::Passed } else { v1::VerifyCheckState::NotChecked }.into(),
+        detail: check.detail.clone(),
+        seconds: check.seconds,
+    };
+    v1::VerifyResult {
+        point_id: point.map(|point| point.to_string()).unwrap_or_default(),
+        phase_seconds: done.phase_seconds.iter().map(|(phase, seconds)| (phase.clone(), *seconds)).collect(),
+        bytes: done.bytes,
+        files: done.files,
+        position: done.position.as_ref().map(position_to_proto),
+        checks: done.checks.iter().map(check).collect(),
+        notes: done.notes.clone(),
     }
 }
 
@@ -263,6 +335,7 @@ pub fn done_to_proto(done: &Done, point: Option<PointId>) -> v1::operation::Resu
             store_notes: done.store_notes.clone(),
         }),
         Done::Discard { path } => v1::operation::Result::Discard(v1::DiscardResult { path: path.clone() }),
+        Done::Verify(done) => v1::operation::Result::Verify(verify_to_proto(done, point)),
     }
 }
 

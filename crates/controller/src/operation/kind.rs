@@ -26,11 +26,13 @@ pub enum Kind {
     Check,
     /// Removes what a restore in place kept aside.
     Discard,
+    /// Proves a recovery point good.
+    Verify,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Backup, Self::Restore, Self::Check, Self::Discard];
+    pub const ALL: [Self; 5] = [Self::Backup, Self::Restore, Self::Check, Self::Discard, Self::Verify];
 
     /// As it is stored and said.
     #[must_use]
@@ -40,6 +42,7 @@ impl Kind {
             Self::Restore => "restore",
             Self::Check => "check",
             Self::Discard => "discard",
+            Self::Verify => "verify",
         }
     }
 
@@ -51,6 +54,7 @@ impl Kind {
             Self::Restore => OperationKind::Restore,
             Self::Check => OperationKind::Check,
             Self::Discard => OperationKind::Discard,
+            Self::Verify => OperationKind::Verify,
         }
     }
 }

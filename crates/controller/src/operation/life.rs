@@ -316,6 +316,7 @@ fn kind_of(done: &Done) -> Kind {
         Done::Restore(_) => Kind::Restore,
         Done::Check(_) => Kind::Check,
         Done::Discard { .. } => Kind::Discard,
+        Done::Verify(_) => Kind::Verify,
     }
 }
 

@@ -1,25 +1,25 @@
 //! Asking again for what an operation was asked for. Pure.
 //!
-//! What always holds: consent is never kept: whoever retries a restore in place consents anew; a restore brings the same point back,
-//! also where the newest was asked for and another one is newer by now.
+//! What always holds: consent is never kept: whoever retries a restore in place consents anew; a restore brings the same point back and
+//! a verification proves the same one, also where the newest was asked for and another one is newer by now.
 
 use muster_common::fault::{ErrorKind, Fault};
 
-use crate::operation::asked::{AskedRestore, What};
+use crate::operation::asked::{AskedRestore, AskedVerify, What};
 use crate::operation::kind::Phase;
 use crate::operation::state::{State, Task};
 
 /// What of a request is journaled.
 #[must_use]
 pub fn kept(what: &What, task: &Task) -> What {
+    let chosen = match task {
+        Task::Restore(chosen) => chosen.point.to_string(),
+        Task::Verify(chosen) => chosen.point.to_string(),
+        Task::Backup(_) | Task::Check(_) | Task::Discard(_) => String::new(),
+    };
     match what {
-        What::Restore(asked) => {
-            let point = match task {
-                Task::Restore(chosen) => chosen.point.to_string(),
-                Task::Backup(_) | Task::Check(_) | Task::Discard(_) => asked.point.clone(),
-            };
-            What::Restore(AskedRestore { point, consent: String::new(), ..asked.clone() })
-        }
+        What::Restore(asked) => What::Restore(AskedRestore { point: chosen, consent: String::new(), ..asked.clone() }),
+        What::Verify(asked) => What::Verify(AskedVerify { point: chosen, ..asked.clone() }),
         What::Backup(_) | What::Check(_) | What::Discard { .. } => what.clone(),
     }
 }
@@ -54,7 +54,7 @@ pub fn again(old: &State, consent: &str) -> Result<What, Fault> {
     }
     match &old.asked {
         Some(What::Restore(asked)) => Ok(What::Restore(AskedRestore { consent: consent.to_owned(), ..asked.clone() })),
-        Some(what @ (What::Backup(_) | What::Check(_) | What::Discard { .. })) => Ok(what.clone()),
+        Some(what @ (What::Backup(_) | What::Check(_) | What::Discard { .. } | What::Verify(_))) => Ok(what.clone()),
         None => refused(
             format!("operation {id} was accepted by an older version, which did not keep what was asked for"),
             "ask for it by its own command".into(),

@@ -14,6 +14,7 @@ pub fn operation(state: &State, last_event: EventNumber) -> v1::Operation {
     let (dry_run, point) = match &state.task {
         Task::Restore(restore) => (restore.dry_run, Some(restore.point)),
         Task::Backup(backup) => (false, Some(backup.point)),
+        Task::Verify(verify) => (false, Some(verify.point)),
         Task::Check(_) | Task::Discard(_) => (false, None),
     };
     v1::Operation {

@@ -16,7 +16,7 @@ use sha2::{Digest, Sha256};
 use crate::operation::asked::What;
 use crate::operation::done::Done;
 use crate::operation::kind::{Kind, Phase};
-use crate::operation::kinds::{backup, check, discard, restore};
+use crate::operation::kinds::{backup, check, discard, restore, verify};
 
 /// The version of the journaled form.
 pub const VERSION: u32 = 1;
@@ -76,6 +76,8 @@ pub enum Task {
     Check(check::Task),
     /// Remove what a restore in place kept aside.
     Discard(discard::Task),
+    /// Prove a recovery point good.
+    Verify(verify::Task),
 }
 
 /// A part of an operation.
@@ -176,6 +178,7 @@ impl Task {
             Self::Restore(_) => Kind::Restore,
             Self::Check(_) => Kind::Check,
             Self::Discard(_) => Kind::Discard,
+            Self::Verify(_) => Kind::Verify,
         }
     }
 }
@@ -227,6 +230,7 @@ impl State {
             Kind::Restore => "restore",
             Kind::Check => "check the repository of",
             Kind::Discard => "discard the old directory of",
+            Kind::Verify => "verify a point of",
         };
         format!("{verb} {}", self.target)
     }

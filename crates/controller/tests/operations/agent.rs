@@ -296,6 +296,11 @@ pub fn outcome_of(id: &str, task: &Task) -> TaskOutcome {
             ..v1::RestoreResult::default()
         }),
         command::Work::Check(_) => task_outcome::Outcome::Check(v1::CheckResult { points: 3, ..v1::CheckResult::default() }),
+        command::Work::Verify(work) => task_outcome::Outcome::Verify(v1::VerifyResult {
+            point_id: work.point_id,
+            phase_seconds: [("fetch".to_owned(), 1.5)].into(),
+            ..v1::VerifyResult::default()
+        }),
         command::Work::Discard(work) => task_outcome::Outcome::Discard(v1::DiscardResult { path: work.path }),
     };
     TaskOutcome { command_id: id.into(), at: at(300), outcome: Some(outcome) }

@@ -15,7 +15,7 @@ use muster_wire::proto::v1::{self, OperationState};
 use crate::agent::*;
 use crate::sim::*;
 
-const KINDS: [&str; 4] = ["backup", "restore", "check", "discard"];
+const KINDS: [&str; 5] = ["backup", "restore", "check", "verify", "discard"];
 const STOPS: [&str; 5] = [
     "controller.stop2.accepted",
     "controller.stop3.decided",
@@ -33,6 +33,7 @@ async fn request(kind: &str, controller: &Controller) -> Asked {
         "backup" => backup(Some("istanbul")),
         "restore" => What::Restore(restore(Place::InPlace)),
         "check" => check(),
+        "verify" => verify(),
         _ => {
             let first = controller.operations.start(named("first", What::Restore(restore(Place::InPlace)))).await.unwrap();
             controller.ends(&first.id).await;

@@ -6,7 +6,9 @@ use muster_common::counter::{Epoch, EventNumber};
 use muster_common::fault::{Effect, ErrorKind};
 use muster_common::id::PointId;
 use muster_common::position::{Fork, Lsn, PostgresPosition};
-use muster_controller::operation::done::{BackupDone, CheckDone, Done, Kept, Outcome, Plan, Position, RestoreDone};
+use muster_controller::operation::done::{
+    BackupDone, CheckDone, Done, Kept, Outcome, Plan, Position, RestoreDone, VerifyCheck, VerifyDone,
+};
 use muster_controller::operation::event::Event;
 use muster_controller::operation::journal;
 use muster_controller::operation::state::{Awaited, State, VERSION};
@@ -18,6 +20,8 @@ use crate::life::{after, at, failed, fresh, issued, suspended, tasks};
 use crate::sim::{Controller, ISTANBUL, name};
 
 const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/golden/journal-v1.jsonl");
+/// What came to version 1 with verifications; an older build refuses such an operation by its kind.
+const VERIFYING: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/golden/journal-v1-verify.jsonl");
 
 fn position() -> Position {
     Position::Postgres(PostgresPosition {
@@ -72,7 +76,7 @@ fn checked() -> Outcome {
 
 /// A state of every phase, kind, step, outcome and position that version 1 has.
 fn states() -> Vec<State> {
-    let [backup, restore, check, discard] = tasks();
+    let [backup, restore, check, discard, _] = tasks();
     let stopped = || Event::CancelAsked { by: "operator/bob".into(), reason: "wrong one".into() };
     let wait = || Event::WaitStarted(Awaited::Agent(name("istanbul-db1")));
     let moved = || Event::ReignMoved { from: Epoch(3), to: Epoch(4), superseded: vec![name("ankara")] };
@@ -103,6 +107,25 @@ fn states() -> Vec<State> {
     .collect()
 }
 
+/// What came to version 1 with verifications.
+fn verifying() -> Vec<State> {
+    let [_, _, _, _, verify] = tasks();
+    let check = |passed| VerifyCheck { name: "amcheck".into(), passed, detail: "264 relations".into(), seconds: 0.5 };
+    let verified = Outcome::Done(Done::Verify(VerifyDone {
+        phase_seconds: [("fetch".to_owned(), 1.5)].into(),
+        bytes: 9,
+        files: 8,
+        position: Some(position()),
+        checks: vec![check(true), check(false)],
+        notes: vec!["a note".into()],
+    }));
+    let on = |event| vec![issued(), Event::TakenOn, event];
+    [vec![], on(Event::Reported(verified)), on(Event::Reported(failed(ErrorKind::DataLoss, Effect::None)))]
+        .into_iter()
+        .map(|events| after(fresh(verify.clone()), &events))
+        .collect()
+}
+
 fn record(state: &State, text: &str) -> Record {
     Record {
         id: state.id,
@@ -126,16 +149,25 @@ fn record(state: &State, text: &str) -> Record {
 #[test]
 fn the_journal_of_version_1_is_read_back_and_written_as_it_was() {
     assert_eq!(VERSION, 1, "a new version gets a golden file of its own, and this one is still read");
-    let written: Vec<_> = states().iter().map(|state| serde_json::to_string(state).unwrap()).collect();
-    if !Path::new(FILE).exists() {
-        std::fs::write(FILE, format!("{}\n", written.join("\n"))).unwrap();
-        panic!("{FILE} was written: look at it and commit it");
+    is_golden(FILE, &states());
+}
+
+#[test]
+fn verifications_in_the_journal_of_version_1_are_read_back_and_written_as_they_were() {
+    is_golden(VERIFYING, &verifying());
+}
+
+fn is_golden(file: &str, states: &[State]) {
+    let written: Vec<_> = states.iter().map(|state| serde_json::to_string(state).unwrap()).collect();
+    if !Path::new(file).exists() {
+        std::fs::write(file, format!("{}\n", written.join("\n"))).unwrap();
+        panic!("{file} was written: look at it and commit it");
     }
-    let golden = std::fs::read_to_string(FILE).unwrap();
+    let golden = std::fs::read_to_string(file).unwrap();
     let golden: Vec<_> = golden.lines().collect();
-    assert_eq!(golden.len(), states().len());
-    for ((line, state), written) in golden.iter().zip(states()).zip(written) {
-        assert_eq!(journal::decode(&record(&state, line)).unwrap(), state);
+    assert_eq!(golden.len(), states.len());
+    for ((line, state), written) in golden.iter().zip(states).zip(written) {
+        assert_eq!(journal::decode(&record(state, line)).unwrap(), *state);
         assert_eq!(*line, written);
     }
 }

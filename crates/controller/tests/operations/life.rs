@@ -11,7 +11,7 @@ use muster_controller::operation::asked::Place;
 use muster_controller::operation::done::{Done, Outcome, RestoreDone};
 use muster_controller::operation::event::Event;
 use muster_controller::operation::kind::Phase;
-use muster_controller::operation::kinds::{backup, check, discard, restore};
+use muster_controller::operation::kinds::{backup, check, discard, restore, verify};
 use muster_controller::operation::life::{self, Action, GRACE, News, REMEMBERED, Told, World};
 use muster_controller::operation::state::{State, Task, Work};
 use proptest::prelude::*;
@@ -45,7 +45,7 @@ pub fn fresh(task: Task) -> State {
     }
 }
 
-pub fn tasks() -> [Task; 4] {
+pub fn tasks() -> [Task; 5] {
     [
         Task::Backup(backup::Task {
             point: PointId::from_bytes([0x22; 16]),
@@ -65,6 +65,16 @@ pub fn tasks() -> [Task; 4] {
         }),
         Task::Check(check::Task { read_data_part: 0, read_data_of: 1 }),
         Task::Discard(discard::Task { restore: OperationId::from_bytes([0x33; 16]), path: "/srv/pg.old".into() }),
+        Task::Verify(verify::Task {
+            point: PointId::from_bytes([0x22; 16]),
+            assertions: vec![verify::Assertion {
+                name: "orders".into(),
+                database: "shop".into(),
+                sql: "select count(*) > 0 from orders".into(),
+                expect: "t".into(),
+            }],
+            statement_timeout_ms: 60_000,
+        }),
     ]
 }
 
@@ -101,7 +111,7 @@ pub fn failed(kind: ErrorKind, effect: Effect) -> Outcome {
 
 /// A restore after some events.
 fn restore_after(events: &[Event]) -> State {
-    let [_, restore, _, _] = tasks();
+    let [_, restore, ..] = tasks();
     after(fresh(restore), events)
 }
 
@@ -246,7 +256,7 @@ fn how_an_outcome_ends_each_kind() {
 #[test]
 fn the_commands_id_follows_from_the_operation_and_its_kind() {
     let ids: std::collections::BTreeSet<_> = tasks().into_iter().map(|task| fresh(task).command_id()).collect();
-    assert_eq!(ids.len(), 4);
+    assert_eq!(ids.len(), tasks().len());
     let [backup, ..] = tasks();
     // Changing this derivation would let a newer controller run what an older one has run.
     assert_eq!(fresh(backup).command_id().to_string(), "b2ba8cb2cc412147f8bfcf00f22688f9");

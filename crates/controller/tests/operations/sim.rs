@@ -8,7 +8,7 @@ use muster_common::name::Name;
 use muster_common::time::Timestamp;
 use muster_controller::agents::courier::Courier;
 use muster_controller::agents::observations::Observations;
-use muster_controller::operation::asked::{Asked, AskedBackup, AskedCheck, AskedRestore, Place as Where, What};
+use muster_controller::operation::asked::{Asked, AskedBackup, AskedCheck, AskedRestore, AskedVerify, Place as Where, What};
 use muster_controller::operation::handle::Operations;
 use muster_controller::store::error::StoreError;
 use muster_controller::store::resources::{self, Declared};
@@ -180,6 +180,10 @@ pub fn restore(place: Where) -> AskedRestore {
         keep_old: None,
         no_start: false,
     }
+}
+
+pub fn verify() -> What {
+    What::Verify(AskedVerify { component: name("orders-db"), instance: Some(name("istanbul")), point: "22".repeat(16) })
 }
 
 pub fn check() -> What {

@@ -26,6 +26,8 @@ pub struct PgCtl {
     data: PathBuf,
     log: PathBuf,
     options: String,
+    /// A program and its arguments that the server is started within. Empty: none.
+    within: Vec<String>,
 }
 
 /// The folder of the programs for a major version.
@@ -67,7 +69,14 @@ impl PgCtl {
         if data == config.data_directory && !options.is_empty() {
             all.push(options.clone());
         }
-        Self { bin, data: data.to_owned(), log: config.log_file(data), options: all.join(" ") }
+        Self { bin, data: data.to_owned(), log: config.log_file(data), options: all.join(" "), within: Vec::new() }
+    }
+
+    /// The same, started within another program, which runs what stands behind its arguments.
+    #[must_use]
+    pub fn within(mut self, program: Vec<String>) -> Self {
+        self.within = program;
+        self
     }
 
     /// Where its output goes.
@@ -97,7 +106,15 @@ impl PgCtl {
     }
 
     fn command(&self) -> tokio::process::Command {
-        let mut command = tokio::process::Command::new(self.bin.join("pg_ctl"));
+        let program = self.bin.join("pg_ctl");
+        let mut command = match self.within.split_first() {
+            Some((first, more)) => {
+                let mut command = tokio::process::Command::new(first);
+                command.args(more).arg(program);
+                command
+            }
+            None => tokio::process::Command::new(program),
+        };
         command.arg("-D").arg(&self.data);
         command.env_clear().env("PATH", "/usr/bin:/bin").env("LC_ALL", "C").current_dir("/");
         for name in ["HOME", "TZ"] {

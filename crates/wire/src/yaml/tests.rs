@@ -244,7 +244,9 @@ fn spec() -> BoxedStrategy<Spec> {
         .prop_map(|(repository_id, public_key, location)| Spec::Repository(RepositorySpec { repository_id, public_key, location }));
     let objectives = proptest::option::of((length(), length()).prop_map(|(rto, rpo)| Objectives { rto, rpo }));
     let component = (0_i32..=4, objectives, text(), proptest::collection::vec(instance(), 0..3)).prop_map(
-        |(priority, objectives, repository, instances)| Spec::Component(ComponentSpec { priority, objectives, repository, instances }),
+        |(priority, objectives, repository, instances)| {
+            Spec::Component(ComponentSpec { priority, objectives, repository, instances, ..ComponentSpec::default() })
+        },
     );
     prop_oneof![site.boxed(), repository.boxed(), component.boxed()].boxed()
 }

@@ -2,7 +2,7 @@
 
 use muster_wire::proto::v1::{
     AgentStatus, Condition, Finding, KeptDirectory, Objectives, Observation, OperationKind, OperationState, Position, PostgresPosition,
-    Progress, RecoveryPoint, Severity, position as of,
+    Progress, RecoveryPoint, Severity, VerificationStatus, position as of,
 };
 
 use super::*;
@@ -86,6 +86,13 @@ fn world() -> StatusPage {
         objectives: Some(Objectives { rto: lasting(1_800), rpo: lasting(60) }),
         measured_rpo: lasting(182),
         measured_rto: lasting(11),
+        verification: Some(VerificationStatus {
+            operation_id: "77aa00bb".into(),
+            point_id: "9c1e0a12ff".into(),
+            at: at(-3_600),
+            ok: true,
+            ..VerificationStatus::default()
+        }),
         epoch: 2,
         writer: "istanbul".into(),
         instances: vec![istanbul, ankara],
@@ -126,9 +133,10 @@ fn the_page_tells_first_who_speaks_then_each_component_then_the_agents() {
   store /var/lib/muster/store.db (id 0011aabb)
 
 orders-db (CRITICAL)
-  writer  istanbul, epoch 2
-  RPO     3m 2s ! OVER the objective of 1m; newest point 9c1e0a12 of 2025-11-24 15:56:58Z
-  RTO     11s at the last complete restore (objective 30m)
+  writer    istanbul, epoch 2
+  RPO       3m 2s ! OVER the objective of 1m; newest point 9c1e0a12 of 2025-11-24 15:56:58Z
+  RTO       11s at the last restore or verification (objective 30m)
+  verified  1h ago, point 9c1e0a12
   INSTANCE  SITE      AGENT              ROLE        POSITION                 LAG  DATA     SEEN
   istanbul  istanbul  istanbul-db1       read-write  0/3000148 on timeline 1  -    1.0 GiB  1s ago
   ankara    ankara    ankara-db1 (AWAY)  DOWN        0/3000148 on timeline 1  -    1.0 GiB  1m 15s ago (OLD)
@@ -175,9 +183,23 @@ fn a_component_without_points_or_restores_says_so() {
     component.measured_rpo = None;
     component.measured_rto = None;
     component.newest_point = None;
+    component.verification = None;
     let text = one(component, NOW);
-    assert!(text.contains("  RPO     no recovery point ! OVER the objective of 1m; HINT: `muster backup orders-db`\n"), "{text}");
-    assert!(text.contains("  RTO     not measured: no restore was made yet (objective 30m)\n"), "{text}");
+    assert!(text.contains("  RPO       no recovery point ! OVER the objective of 1m; HINT: `muster backup orders-db`\n"), "{text}");
+    assert!(text.contains("  RTO       not measured: no restore and no verification was made yet (objective 30m)\n"), "{text}");
+}
+
+#[test]
+fn a_verification_that_found_something_is_told_loudly() {
+    let mut world = world();
+    let component = world.components.first_mut().unwrap();
+    let last = component.verification.as_mut().unwrap();
+    (last.ok, last.problem, last.passed_at) = (false, "point 9c1e is not good".into(), at(-86_400));
+    let text = one(component, NOW);
+    let told = "  verified  ! FAILED 1h ago, point 9c1e0a12; passed 1d ago: point 9c1e is not good; `muster watch 77aa00bb` shows it\n";
+    assert!(text.contains(told), "{text}");
+    component.verification = None;
+    assert!(one(component, NOW).contains("  verified  never; HINT: `muster verify orders-db`\n"));
 }
 
 #[test]

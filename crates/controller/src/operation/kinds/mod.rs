@@ -1,10 +1,11 @@
 //! What an operator can ask for, a file each: how it is settled when it is accepted, what its agent is told, what its outcome changes
-//! here. All four live the life of one command (`life`).
+//! here. All of them live the life of one command (`life`).
 
 pub mod backup;
 pub mod check;
 pub mod discard;
 pub mod restore;
+pub mod verify;
 
 use muster_common::counter::Epoch;
 use muster_common::name::{InstanceName, Name};
@@ -58,6 +59,7 @@ pub fn work(state: &State) -> command::Work {
         Task::Restore(task) => command::Work::Restore(restore::work(task)),
         Task::Check(task) => command::Work::Check(check::work(task)),
         Task::Discard(task) => command::Work::Discard(discard::work(task)),
+        Task::Verify(task) => command::Work::Verify(verify::work(task)),
     }
 }
 
@@ -67,10 +69,10 @@ pub fn effects(state: &State, outcome: &Outcome) -> Option<Effect> {
     match &state.task {
         Task::Backup(_) => match outcome {
             Outcome::Done(Done::Backup(done)) => Some(Effect::KeepPoint(done.clone())),
-            Outcome::Done(Done::Restore(_) | Done::Check(_) | Done::Discard { .. }) | Outcome::Fault(_) => None,
+            Outcome::Done(Done::Restore(_) | Done::Check(_) | Done::Discard { .. } | Done::Verify(_)) | Outcome::Fault(_) => None,
         },
         Task::Restore(task) => (restore::restored_here(task, outcome) && !state.reign_moved()).then_some(Effect::Restored),
-        Task::Check(_) | Task::Discard(_) => None,
+        Task::Check(_) | Task::Discard(_) | Task::Verify(_) => None,
     }
 }
 
@@ -79,6 +81,6 @@ pub fn effects(state: &State, outcome: &Outcome) -> Option<Effect> {
 pub fn effects_of_word(state: &State) -> Option<Effect> {
     match &state.task {
         Task::Restore(task) => (restore::is_here(task) && !state.reign_moved()).then_some(Effect::Restored),
-        Task::Backup(_) | Task::Check(_) | Task::Discard(_) => None,
+        Task::Backup(_) | Task::Check(_) | Task::Discard(_) | Task::Verify(_) => None,
     }
 }

@@ -117,7 +117,9 @@ fn check_paths(asked: &AskedRestore, title: &str) -> Result<(), Fault> {
     }
 }
 
-fn about_repository(condition: &Condition) -> bool {
+/// Whether a condition tells that the repository or its keys cannot be used.
+#[must_use]
+pub fn about_repository(condition: &Condition) -> bool {
     condition.name.starts_with("DataKey") || condition.name.starts_with("Repository")
 }
 
