@@ -80,6 +80,11 @@ impl Config {
     pub fn certificate_names(&self) -> Vec<String> {
         let mut names: Vec<String> =
             self.endpoints.iter().map(|endpoint| endpoint.host.clone()).chain(self.server_names.iter().cloned()).collect();
+        // Whoever reaches it at a loopback address reaches it by this name too.
+        let loops = |name: &String| name.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback());
+        if names.iter().any(loops) {
+            names.push("localhost".to_owned());
+        }
         names.sort();
         names.dedup();
         names
@@ -174,7 +179,9 @@ fn judge(raw: Raw, flags: &Flags) -> Result<Config, Refused> {
     let mut wrong = Vec::new();
     let listen = flags.listen.or(raw.listen).unwrap_or(LISTEN);
     let metrics_listen = flags.metrics_listen.or(raw.metrics_listen).unwrap_or(METRICS_LISTEN);
-    let state_directory = flags.state_directory.clone().or(raw.state_directory).unwrap_or_default();
+    // What a person types is meant from where they stand; a file or a variable has no such place.
+    let typed = flags.state_directory.as_ref().map(|path| std::path::absolute(path).unwrap_or_else(|_| path.clone()));
+    let state_directory = typed.or(raw.state_directory).unwrap_or_default();
     if !state_directory.is_absolute() {
         wrong.push(
             "stateDirectory: expected an absolute path (in the file, as --state-directory, or as MUSTER_CONTROLLER__STATE_DIRECTORY)"
@@ -283,7 +290,7 @@ mod tests {
         let config = load_text("stateDirectory: /var/lib/muster\n", Flags::default()).unwrap();
         assert_eq!(config.listen.to_string(), "127.0.0.1:7400");
         assert_eq!(config.endpoints[0].to_string(), "127.0.0.1:7400");
-        assert_eq!(config.certificate_names(), ["127.0.0.1"]);
+        assert_eq!(config.certificate_names(), ["127.0.0.1", "localhost"]);
         assert_eq!(config.agent_certificate_life, AGENT_LIFE);
     }
 

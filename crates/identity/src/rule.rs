@@ -224,7 +224,7 @@ pub const RULES: &[(&str, Rule)] = &[
     ("/muster.v1.StatusService/ListHistory", VIEWER),
     ("/muster.v1.StatusService/Watch", VIEWER),
     ("/muster.v1.StatusService/WatchFindings", VIEWER),
-    ("/muster.v1.StatusService/WhoAmI", VIEWER),
+    ("/muster.v1.StatusService/WhoAmI", Rule::Certified),
 ];
 
 #[cfg(test)]

@@ -211,7 +211,8 @@ impl Error {
     #[must_use]
     pub fn fault(&self) -> Fault {
         let (kind, hint) = self.kind_and_hint();
-        let fault = Fault::failed(kind, self.to_string()).hint(hint);
+        let fault =
+            if self.is_refusal() { Fault::refused(kind, self.to_string()) } else { Fault::failed(kind, self.to_string()) }.hint(hint);
         match self {
             Self::DamagedFiles(files) => {
                 let fault = files.damage.iter().take(10).fold(fault, |fault, damage| fault.evidence(damage.to_string()));
@@ -231,6 +232,26 @@ impl Error {
             | Self::Destination { .. }
             | Self::Cancelled
             | Self::Defect(_) => fault,
+        }
+    }
+
+    /// Said before anything was begun.
+    fn is_refusal(&self) -> bool {
+        match self {
+            Self::Key(_)
+            | Self::NoRepository { .. }
+            | Self::RepositoryExists { .. }
+            | Self::OtherRepository { .. }
+            | Self::Newer { .. }
+            | Self::NoPoint { .. }
+            | Self::Invalid(_) => true,
+            Self::Store(_)
+            | Self::Damaged(_)
+            | Self::DamagedFiles(_)
+            | Self::Source { .. }
+            | Self::Destination { .. }
+            | Self::Cancelled
+            | Self::Defect(_) => false,
         }
     }
 

@@ -101,7 +101,8 @@ async fn revoke(app: &App, controller: &Controller, agent: String, reason: Strin
         })
         .await?;
     app.console.note(&format!(
-        "agent {} is revoked. It could read the recovery points of its components: a new data key for them is `muster repo grant`",
+        "agent {} is revoked. It could read the recovery points of its components: a new data key for them is `muster repo grant`.\n\
+         To let a machine of this name join again: remove the agent's identity folder there, then `muster token create`",
         request.agent
     ));
     Ok(Exit::Ok)

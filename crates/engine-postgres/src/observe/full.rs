@@ -7,6 +7,8 @@ use muster_common::position::Lsn;
 use muster_common::size::Size;
 use muster_engine::observation::{Condition, Observation};
 
+use tokio_postgres::error::SqlState;
+
 use crate::clock;
 use crate::connect::{Session, tell};
 use crate::control_file::ControlFile;
@@ -84,11 +86,15 @@ pub(super) async fn look(instance: &Postgres, session: &Session, role: &RoleRow,
 
 async fn settings(session: &Session) -> Option<BTreeMap<String, String>> {
     let names: Vec<&str> = SETTINGS.to_vec();
-    let rows = session.client.query("SELECT name, current_setting(name, true) FROM unnest($1::text[]) name", &[&names]).await.ok();
+    let rows = session.client.query("SELECT name, current_setting(name, true) FROM unnest($1::text[]) name", &[&names]).await;
     let rows = match rows {
-        Some(rows) => rows,
-        // data_directory is for members of pg_read_all_settings alone; the rest is for everybody.
-        None => {
+        Ok(rows) => rows,
+        // data_directory is for members of pg_read_all_settings alone; the rest is for everybody. Any other error would come again.
+        Err(error) if error.code() != Some(&SqlState::INSUFFICIENT_PRIVILEGE) => {
+            tracing::debug!(%error, "the settings were not read in this look");
+            return None;
+        }
+        Err(_) => {
             let public: Vec<&str> = names.into_iter().filter(|name| *name != "data_directory" && *name != "archive_command").collect();
             session.client.query("SELECT name, setting FROM pg_settings WHERE name = ANY($1::text[])", &[&public]).await.ok()?
         }

@@ -177,7 +177,7 @@ pub async fn who_am_i(channel: Channel) -> Result<String, Status> {
 /// Calls StatusService.WhoAmI, which is not served here: `UNIMPLEMENTED` means that the gate let it pass.
 pub async fn call_status(channel: Channel) -> Status {
     let mut client = muster_wire::proto::v1::status_service_client::StatusServiceClient::new(channel);
-    tokio::time::timeout(BOUND, client.who_am_i(muster_wire::proto::v1::WhoAmIRequest::default())).await.unwrap().unwrap_err()
+    tokio::time::timeout(BOUND, client.get(muster_wire::proto::v1::StatusServiceGetRequest::default())).await.unwrap().unwrap_err()
 }
 
 pub async fn set_serving(health: &HealthReporter, serving: bool) {
