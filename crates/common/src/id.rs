@@ -87,6 +87,10 @@ ids! {
     PackId, "pack";
     /// A key object in a repository.
     KeyId, "key";
+    /// A mark in a repository: what prune means to remove.
+    MarkId, "mark";
+    /// A hold in a repository: what must stay.
+    HoldId, "hold";
     /// A repository.
     RepositoryId, "repository";
     /// A controller's store: tells a restored or doubled controller from its original.

@@ -79,11 +79,8 @@ pub async fn backup(name: &str, folder: &Path, work: &Work, request: &BackupRequ
 
 /// The point of this very command, where an earlier run of it came so far.
 async fn taken_before(open: &OpenRepository, request: &BackupRequest) -> Result<Option<PointSummary>, Fault> {
-    match open.repository.point_summary(&open.keys, request.component, request.point).await {
-        Ok(summary) => Ok(Some(summary)),
-        Err(Error::NoPoint { .. }) => Ok(None),
-        Err(error) => Err(error.fault().effect(Effect::None)),
-    }
+    let published = open.repository.published(&open.keys, request.component, request.point).await;
+    published.map_err(|error| error.fault().effect(Effect::None))
 }
 
 async fn begin(open: &OpenRepository, name: &str, work: &Work, request: &BackupRequest) -> Result<PointWriter, Fault> {

@@ -97,12 +97,8 @@ pub async fn backup(instance: &Postgres, work: &Work, request: &BackupRequest) -
 
 /// The point of this command, where an earlier run has published it.
 async fn existing(open: &OpenRepository, work: &Work, request: &BackupRequest) -> Result<Option<PointSummary>, Fault> {
-    let found = patiently(work, open, open.repository.point_summary(&open.keys, request.component, request.point)).await;
-    match found? {
-        Ok(summary) => Ok(Some(summary)),
-        Err(Error::NoPoint { .. }) => Ok(None),
-        Err(error) => Err(error.fault()),
-    }
+    let published = patiently(work, open, open.repository.published(&open.keys, request.component, request.point)).await?;
+    published.map_err(|error| error.fault())
 }
 
 /// Waits for the store, tells that it waits, and can be cancelled.

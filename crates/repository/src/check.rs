@@ -116,7 +116,7 @@ impl Check<'_> {
         for damage in refused {
             self.note(damage, None);
         }
-        // Points first: what is written meanwhile only adds packs.
+        // Points first: what is written meanwhile only adds packs. What prune removes meanwhile is forgotten at the end.
         self.points = self.repository.list_points(self.options.component).await?;
         let prefix = self.options.component.map_or_else(|| layout::PACKS.to_owned(), layout::packs_of);
         for listed in self.repository.store().list(&prefix).await? {
@@ -130,7 +130,27 @@ impl Check<'_> {
         self.check_listed_packs();
         let whole = self.check_tables().await?;
         let bad_frames = self.check_data(&whole).await?;
-        self.check_points(&bad_frames).await
+        self.check_points(&bad_frames).await?;
+        self.forget_removed().await
+    }
+
+    /// What prune removed while this ran is no damage: problems stay where one of their points is still there, or, where they have none,
+    /// their object.
+    async fn forget_removed(&mut self) -> Result<(), Error> {
+        if self.found.is_empty() {
+            return Ok(());
+        }
+        let store = self.repository.store();
+        let points = store.list(&self.options.component.map_or_else(|| layout::POINTS.to_owned(), layout::points_of)).await?;
+        let points: BTreeSet<_> = points.into_iter().filter_map(|listed| layout::parse_point(&listed.path)).collect();
+        let packs = store.list(&self.options.component.map_or_else(|| layout::PACKS.to_owned(), layout::packs_of)).await?;
+        let packs: BTreeSet<_> = packs.into_iter().filter_map(|listed| layout::parse_pack(&listed.path)).collect();
+        self.found.retain(|damage, hurt| match layout::parse_pack(&damage.object) {
+            Some(pack) if hurt.is_empty() => packs.contains(&pack),
+            Some(_) => hurt.iter().any(|point| points.contains(point)),
+            None => layout::parse_point(&damage.object).is_none_or(|point| points.contains(&point)),
+        });
+        Ok(())
     }
 
     /// Every pack that a point's clear header names is there; needs no key.

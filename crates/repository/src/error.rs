@@ -154,6 +154,34 @@ pub enum Error {
         /// The point.
         point: PointId,
     },
+    /// A point was published too late to be sure that nothing of it is removed: it does not count.
+    #[error("point {point} of component {component} does not count: {why}")]
+    TooLate {
+        /// The component.
+        component: ComponentId,
+        /// The point.
+        point: PointId,
+        /// What was late.
+        why: String,
+    },
+    /// Prune has marked the point, and so long ago that a hold comes too late.
+    #[error("point {point} of component {component} is being removed")]
+    BeingRemoved {
+        /// The component.
+        component: ComponentId,
+        /// The point.
+        point: PointId,
+    },
+    /// Prune cannot know what is needed, and removes nothing.
+    #[error("nothing more of component {component} is removed: {why}")]
+    PruneStopped {
+        /// The component.
+        component: ComponentId,
+        /// What it cannot know.
+        why: String,
+        /// What lifts it.
+        hint: &'static str,
+    },
     /// What was asked cannot be meant.
     #[error("{0}")]
     Invalid(String),
@@ -227,6 +255,9 @@ impl Error {
             | Self::OtherRepository { .. }
             | Self::Newer { .. }
             | Self::NoPoint { .. }
+            | Self::TooLate { .. }
+            | Self::BeingRemoved { .. }
+            | Self::PruneStopped { .. }
             | Self::Invalid(_)
             | Self::Source { .. }
             | Self::Destination { .. }
@@ -244,8 +275,11 @@ impl Error {
             | Self::OtherRepository { .. }
             | Self::Newer { .. }
             | Self::NoPoint { .. }
+            | Self::BeingRemoved { .. }
             | Self::Invalid(_) => true,
             Self::Store(_)
+            | Self::TooLate { .. }
+            | Self::PruneStopped { .. }
             | Self::Damaged(_)
             | Self::DamagedFiles(_)
             | Self::Source { .. }
@@ -274,6 +308,12 @@ impl Error {
             }
             Self::Newer { .. } => (ErrorKind::Incompatible, "upgrade this side"),
             Self::NoPoint { .. } => (ErrorKind::NotFound, "list the points of the component"),
+            Self::TooLate { .. } => (
+                ErrorKind::FailedPrecondition,
+                "take the backup again; where backups last longer than the repository's grace time, a new repository with a longer one is needed",
+            ),
+            Self::BeingRemoved { .. } => (ErrorKind::FailedPrecondition, "take another point: `muster points NAME` lists them"),
+            Self::PruneStopped { hint, .. } => (ErrorKind::FailedPrecondition, hint),
             Self::Invalid(_) => (ErrorKind::InvalidArgument, "correct what the message names"),
             Self::Source { .. } => (ErrorKind::FailedPrecondition, "see that the file can be read by the agent's user, then back up again"),
             Self::Destination { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => {

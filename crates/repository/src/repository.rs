@@ -23,11 +23,16 @@ use crate::store::{Listed, Store, Trouble, lock, wall_clock};
 /// Requests that run at once where many small objects are read.
 pub(crate) const AT_ONCE: usize = 16;
 
+/// How long what prune marked stays at least, where the repository does not say otherwise.
+pub const DEFAULT_GRACE: Duration = Duration::from_secs(48 * 3600);
+
 /// An open repository. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Repository {
     store: Store,
     pin: Arc<Pin>,
+    /// How long what prune marked stays at least.
+    grace: Duration,
     /// Packs in which this process found damage: nothing is deduplicated against them.
     hurt_packs: Arc<Mutex<BTreeSet<PackId>>>,
 }
@@ -47,6 +52,8 @@ pub struct PointListing {
     pub packs: Vec<PackId>,
     /// The data keys that it needs.
     pub keys: Vec<KeyId>,
+    /// The store's time when its writer had looked at the marks of prune. `None`: its writer knew of none.
+    pub marks_loaded: Option<Timestamp>,
     /// Why its header cannot be read, where that is so. Such a point stops whatever would remove packs.
     pub problem: Option<Damage>,
 }
@@ -58,6 +65,17 @@ impl Repository {
     /// # Errors
     /// [`Error::RepositoryExists`] where there is one; what a store can do.
     pub async fn init(location: &Location, passphrase: &Secret, cost: KdfCost) -> Result<Pin, Error> {
+        Self::init_with_grace(location, passphrase, cost, DEFAULT_GRACE).await
+    }
+
+    /// The same, where what prune marks stays for `grace` at least, in whole seconds. Everyone who ever opens the repository keeps
+    /// to it: a backup that lasts longer than that may have to be taken again.
+    ///
+    /// # Errors
+    /// As [`Repository::init`].
+    pub async fn init_with_grace(location: &Location, passphrase: &Secret, cost: KdfCost, grace: Duration) -> Result<Pin, Error> {
+        let grace_seconds = u32::try_from(grace.as_secs()).ok().filter(|seconds| *seconds > 0);
+        let grace_seconds = grace_seconds.ok_or_else(|| Error::Invalid(format!("a grace time of {grace:?}; expected 1 s to 136 years")))?;
         if let Location::Folder { path } = location
             && !path.exists()
         {
@@ -85,6 +103,7 @@ impl Repository {
             repository: id.to_vec(),
             public_key: pin.public_key.to_vec(),
             created: wall_clock().0,
+            grace_seconds,
         };
         let bytes = sign(&pair, ObjectKind::Config, layout::CONFIG, &config.encode_to_vec());
         let bytes = bytes.map_err(|wrong| Error::Defect(wrong.to_string()))?;
@@ -110,13 +129,13 @@ impl Repository {
     pub async fn open_within(location: &Location, pin: Pin, patience: Duration) -> Result<Self, Error> {
         let store = Store::open(location)?.with_patience(patience);
         let bytes = config_bytes(&store).await?;
-        let found = parse_config(&bytes).map_err(|wrong| wrong.at(layout::CONFIG))?;
+        let (found, grace) = parse_config(&bytes).map_err(|wrong| wrong.at(layout::CONFIG))?;
         if found.id != pin.id {
             return Err(Error::OtherRepository { at: store.at().to_owned(), found: found.id, expected: pin.id });
         }
         verify(&pin.public_key, ObjectKind::Config, layout::CONFIG, &bytes).map_err(|wrong| wrong.at(layout::CONFIG))?;
         store.require_config();
-        Ok(Self { store, pin: Arc::new(pin), hurt_packs: Arc::default() })
+        Ok(Self { store, pin: Arc::new(pin), grace, hurt_packs: Arc::default() })
     }
 
     /// What a place says that it is: signed by itself only, so that anyone can have put it there. Pin it once somebody looked.
@@ -125,7 +144,7 @@ impl Repository {
     /// As [`Repository::open`].
     pub async fn look(location: &Location) -> Result<Pin, Error> {
         let bytes = config_bytes(&Store::open(location)?).await?;
-        let pin = parse_config(&bytes).map_err(|wrong| wrong.at(layout::CONFIG))?;
+        let (pin, _) = parse_config(&bytes).map_err(|wrong| wrong.at(layout::CONFIG))?;
         verify(&pin.public_key, ObjectKind::Config, layout::CONFIG, &bytes).map_err(|wrong| wrong.at(layout::CONFIG))?;
         Ok(pin)
     }
@@ -140,6 +159,12 @@ impl Repository {
         Ok(repository)
     }
 
+    /// A repository over a store in memory, for tests.
+    #[cfg(test)]
+    pub(crate) fn in_memory(store: Store, pin: Pin, grace: Duration) -> Self {
+        Self { store, pin: Arc::new(pin), grace, hurt_packs: Arc::default() }
+    }
+
     /// The same repository, where a store that does not answer is asked again for `patience`.
     #[must_use]
     pub fn with_patience(&self, patience: Duration) -> Self {
@@ -150,6 +175,12 @@ impl Repository {
     #[must_use]
     pub fn pin(&self) -> &Pin {
         &self.pin
+    }
+
+    /// How long what prune marked stays at least.
+    #[must_use]
+    pub fn grace(&self) -> Duration {
+        self.grace
     }
 
     /// Set while the store does not answer and somebody waits for it; for progress.
@@ -182,16 +213,27 @@ impl Repository {
         let listed = self.store.list(&prefix).await?;
         let found = listed.into_iter().filter_map(|listed| layout::parse_point(&listed.path).map(|ids| (ids, listed)));
         let found: Vec<_> = found.collect();
-        let mut points: Vec<PointListing> = stream::iter(found)
+        let found: Vec<Option<PointListing>> = stream::iter(found)
             .map(|((component, point), listed)| async move { self.list_one(component, point, listed).await })
             .buffer_unordered(AT_ONCE)
             .try_collect()
             .await?;
+        let mut points: Vec<PointListing> = found.into_iter().flatten().collect();
         points.sort_by_key(|point| (point.stored_at, point.point));
         Ok(points)
     }
 
-    async fn list_one(&self, component: ComponentId, point: PointId, listed: Listed) -> Result<PointListing, Error> {
+    /// One point as its clear header tells it.
+    pub(crate) async fn listing(&self, component: ComponentId, point: PointId) -> Result<Option<PointListing>, Error> {
+        match self.store.look(&layout::point(component, point)).await {
+            Ok(listed) => self.list_one(component, point, listed).await,
+            Err(error) if error.kind == StoreErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// `None`: a prune removed it since it was listed.
+    async fn list_one(&self, component: ComponentId, point: PointId, listed: Listed) -> Result<Option<PointListing>, Error> {
         let mut listing = PointListing {
             component,
             point,
@@ -199,21 +241,35 @@ impl Repository {
             object_bytes: listed.size,
             packs: Vec::new(),
             keys: Vec::new(),
+            marks_loaded: None,
             problem: None,
         };
-        let bytes = self.store.get(&listed.path, MAX_POINT).await?;
+        let bytes = match self.store.get(&listed.path, MAX_POINT).await {
+            Err(error) if error.kind == StoreErrorKind::NotFound => return Ok(None),
+            other => other?,
+        };
         let read = |bytes: &[u8]| {
             let header = parse_point_header(&self.pin, component, point, &Envelope::parse(ObjectKind::Point, bytes)?)?;
             Ok::<_, Malformed>((
                 rows16(&header.packs)?.into_iter().map(PackId::from_bytes).collect(),
                 rows16(&header.keys)?.into_iter().map(KeyId::from_bytes).collect(),
+                (header.marks_loaded != 0).then_some(Timestamp(header.marks_loaded)),
             ))
         };
         match read(&bytes) {
-            Ok((packs, keys)) => (listing.packs, listing.keys) = (packs, keys),
+            Ok((packs, keys, marks_loaded)) => (listing.packs, listing.keys, listing.marks_loaded) = (packs, keys, marks_loaded),
             Err(wrong) => listing.problem = Some(Damage { object: listed.path, offset: None, what: wrong.to_string() }),
         }
-        Ok(listing)
+        Ok(Some(listing))
+    }
+}
+
+impl PointListing {
+    /// Whether the store took it more than half the grace time after its writer had looked at the marks of prune: then packs that it
+    /// needs may be gone, and it was never acknowledged.
+    #[must_use]
+    pub fn is_late(&self, grace: Duration) -> bool {
+        self.marks_loaded.is_some_and(|loaded| crate::marks::is_late(loaded, self.stored_at, grace))
     }
 }
 
@@ -241,10 +297,13 @@ async fn config_bytes(store: &Store) -> Result<bytes::Bytes, Error> {
     })
 }
 
-fn parse_config(bytes: &[u8]) -> Result<Pin, Malformed> {
+/// The pin and the grace time.
+fn parse_config(bytes: &[u8]) -> Result<(Pin, Duration), Malformed> {
     let config = Config::decode(body_unproved(ObjectKind::Config, bytes)?).map_err(|error| Malformed::wrong(error.to_string()))?;
     check_reader(config.min_reader)?;
     let id: [u8; 16] = config.repository.as_slice().try_into().map_err(|_| Malformed::wrong("has no repository id"))?;
     let public_key = config.public_key.as_slice().try_into().map_err(|_| Malformed::wrong("has no public key"))?;
-    Ok(Pin { id: RepositoryId::from_bytes(id), public_key })
+    // Who made it before there was prune wrote 0.
+    let grace = if config.grace_seconds == 0 { DEFAULT_GRACE } else { Duration::from_secs(u64::from(config.grace_seconds)) };
+    Ok((Pin { id: RepositoryId::from_bytes(id), public_key }, grace))
 }

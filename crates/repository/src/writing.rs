@@ -1,8 +1,8 @@
 //! Writing a point: several plain threads read, digest, compress and seal in place; packs are put by a task of their own.
 //!
 //! What always holds: at most four packs exist at once (filled or on their way), so that a slow store slows the threads;
-//! a frame that the component has already is referenced, not stored again; the point is put last, after every pack that
-//! it needs was looked at once more.
+//! a frame that the component has already is referenced, not stored again, unless prune has marked its pack; the point is put
+//! last, after every pack that it needs was looked at once more.
 
 mod assembly;
 mod file;
@@ -22,11 +22,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::counters::Counters;
 use crate::entry::{FileEntry, FolderEntry, RelPath, SymlinkEntry};
-use crate::error::{Damage, Error};
+use crate::error::Error;
 use crate::format::message::{DamagedPage, FrameRef, PointBody, PointHeader};
 use crate::format::object::{ObjectKind, seal_object};
 use crate::format::{MIN_READER, layout};
 use crate::keys::{DataKeys, random};
+use crate::marks::Marks;
 use crate::pack::Tables;
 use crate::reading::PointSummary;
 use crate::repository::{AT_ONCE, Repository};
@@ -115,6 +116,8 @@ struct Shared {
     repository: Repository,
     keys: DataKeys,
     new: NewPoint,
+    /// The marks of prune when the packs were chosen that this point may lean on.
+    marks: Marks,
     assembly: Mutex<Assembly>,
     list: Mutex<List>,
     workers: Mutex<Vec<Worker>>,
@@ -161,16 +164,21 @@ impl Repository {
         }
         let (full, queue) = tokio::sync::mpsc::channel(FULL_PACKS);
         let mut assembly = Assembly::new(keys.clone(), free, full);
-        let load = self.load_known(&tables, &new, &mut assembly);
-        tokio::select! {
+        let load = async {
+            let marks = self.load_marks(new.component).await?;
+            self.load_known(&tables, &new, &marks, &mut assembly).await?;
+            Ok::<_, Error>(marks)
+        };
+        let marks = tokio::select! {
             loaded = load => loaded?,
             () = new.cancel.cancelled() => return Err(Error::Cancelled),
-        }
+        };
         let stop = new.cancel.child_token();
         let shared = Arc::new(Shared {
             repository: self.clone(),
             keys: keys.clone(),
             new,
+            marks,
             assembly: Mutex::new(assembly),
             list: Mutex::default(),
             workers: Mutex::default(),
@@ -181,11 +189,15 @@ impl Repository {
         Ok(PointWriter { shared, uploads })
     }
 
-    async fn load_known(&self, tables: &Tables, new: &NewPoint, assembly: &mut Assembly) -> Result<(), Error> {
-        let points = self.list_points(Some(new.component)).await?;
+    async fn load_known(&self, tables: &Tables, new: &NewPoint, marks: &Marks, assembly: &mut Assembly) -> Result<(), Error> {
+        if let Some(damage) = marks.unreadable.first() {
+            tracing::warn!("nothing is deduplicated, because nobody knows what this mark of prune names: {damage}");
+        }
+        let mut points = self.list_points(Some(new.component)).await?;
         if points.iter().any(|point| point.point == new.point) {
             return Err(Error::Invalid(format!("component {} has a point {} already", new.component, new.point)));
         }
+        points.retain(|point| !point.is_late(self.grace()));
         let newest = points.iter().rev().take(NEWEST_POINTS);
         let parent = points.iter().filter(|point| Some(point.point) == new.parent);
         let mut needed: Vec<PackId> = parent.chain(newest).flat_map(|point| point.packs.iter().copied()).collect();
@@ -195,7 +207,7 @@ impl Repository {
             return Ok(());
         }
         let sizes = self.pack_sizes(new.component).await?;
-        let trusted = needed.into_iter().filter(|pack| !self.is_distrusted(*pack));
+        let trusted = needed.into_iter().filter(|pack| !self.is_distrusted(*pack) && marks.allows(*pack));
         let present = trusted.filter_map(|pack| sizes.get(&pack).map(|size| (pack, *size)));
         let present: Vec<_> = present.collect();
         let mut read = stream::iter(present)
@@ -330,10 +342,11 @@ impl PointWriter {
         lock(&self.shared.assembly).bytes_stored
     }
 
-    /// Ends the point: all packs durable, every pack that it needs looked at again, then the point itself is put.
+    /// Ends the point: all packs durable, every pack that it needs looked at again, then the point itself is put, and once more
+    /// looked at: prune may run beside it.
     ///
     /// # Errors
-    /// What ended the uploads, [`Error::Cancelled`], or a pack that is gone. Then there is no point.
+    /// What ended the uploads, [`Error::Cancelled`], [`Error::TooLate`], or a pack that is gone. Then there is no point that counts.
     pub async fn finish(self, details: PointDetails) -> Result<PointSummary, Error> {
         let Self { shared, uploads } = self;
         if details.damaged.len() > 10_000 {
@@ -345,8 +358,11 @@ impl PointWriter {
         closed.map_err(|ended| Error::Defect(format!("a thread ended: {ended}")))??;
         uploads.await.map_err(|ended| Error::Defect(format!("the uploads ended: {ended}")))?;
         shared.check()?;
-        let (header, bytes_stored) = shared.header()?;
-        shared.check_packs().await?;
+        let at = (shared.new.component, shared.new.point);
+        let needed: Vec<(PackId, u64)> = lock(&shared.assembly).needed().collect();
+        let loaded = shared.repository.settle_marks(at, &shared.marks, &needed).await?;
+        let (header, bytes_stored) = shared.header(loaded)?;
+        shared.repository.check_needed(at.0, &needed).await?;
         let body = shared.body(details, bytes_stored)?;
         let path = layout::point(shared.new.component, shared.new.point);
         let set = shared.keys.current().map_err(|wrong| Error::Defect(wrong.to_string()))?;
@@ -355,6 +371,8 @@ impl PointWriter {
         // From here on nobody can cancel: whether the point exists must be known.
         shared.check()?;
         shared.repository.store().put_new(&path, object.into()).await?;
+        muster_failpoint::hit("repository.published")?;
+        shared.repository.acknowledge(at, loaded, &needed).await?;
         PointSummary::from_body(shared.new.component, shared.new.point, &body).map_err(|wrong| Error::Defect(wrong.to_string()))
     }
 
@@ -382,7 +400,7 @@ impl Shared {
         closed
     }
 
-    fn header(&self) -> Result<(PointHeader, u64), Error> {
+    fn header(&self, marks_loaded: Timestamp) -> Result<(PointHeader, u64), Error> {
         let assembly = lock(&self.assembly);
         let set = self.keys.current().map_err(|wrong| Error::Defect(wrong.to_string()))?;
         let header = PointHeader {
@@ -393,23 +411,9 @@ impl Shared {
             packs: assembly.needed().flat_map(|(pack, _)| *pack.as_bytes()).collect(),
             keys: set.id.as_bytes().to_vec(),
             logs: Vec::new(),
-            marks_loaded: 0,
+            marks_loaded: marks_loaded.0,
         };
         Ok((header, assembly.bytes_stored))
-    }
-
-    /// Every pack that the point needs is there, with the length that it was read or written with.
-    async fn check_packs(&self) -> Result<(), Error> {
-        let sizes = self.repository.pack_sizes(self.new.component).await?;
-        let needed: Vec<(PackId, u64)> = lock(&self.assembly).needed().collect();
-        for (pack, size) in needed {
-            let found = sizes.get(&pack);
-            if found != Some(&size) {
-                let what = format!("{found:?} bytes where {size} were there; the point is not written");
-                return Err(Damage { object: layout::pack(self.new.component, pack), offset: None, what }.into());
-            }
-        }
-        Ok(())
     }
 
     fn body(&self, details: PointDetails, bytes_stored: u64) -> Result<PointBody, Error> {

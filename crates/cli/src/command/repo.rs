@@ -2,8 +2,11 @@
 
 pub mod check;
 pub mod grant;
+pub mod hold;
 pub mod init;
 pub mod list;
+pub mod prune;
+pub mod release;
 pub mod restore;
 
 use std::path::PathBuf;
@@ -35,6 +38,12 @@ enum Action {
     List(list::Arguments),
     /// Checks that what is there is whole.
     Check(check::Arguments),
+    /// Removes what no rule keeps and what no point needs, in two runs that lie a grace time apart.
+    Prune(prune::Arguments),
+    /// Holds a recovery point: it stays whatever the rules say.
+    Hold(hold::Arguments),
+    /// Lets a held recovery point go.
+    Release(release::Arguments),
     /// Brings a recovery point back into a folder and, if asked, starts the database.
     Restore(restore::Arguments),
 }
@@ -57,6 +66,9 @@ pub async fn run(app: &App, arguments: Arguments) -> Result<Exit, Fault> {
         Action::Grant(arguments) => grant::run(app, arguments).await,
         Action::List(arguments) => list::run(app, arguments).await,
         Action::Check(arguments) => check::run(app, arguments).await,
+        Action::Prune(arguments) => prune::run(app, arguments).await,
+        Action::Hold(arguments) => hold::run(app, arguments).await,
+        Action::Release(arguments) => release::run(app, arguments).await,
         Action::Restore(arguments) => restore::run(app, arguments).await,
     }
 }
@@ -122,6 +134,7 @@ mod tests {
             object_bytes: 1,
             packs: vec![],
             keys: vec![],
+            marks_loaded: None,
             problem: None,
         }
     }

@@ -61,6 +61,8 @@ impl Check<'_> {
                     let point = Point { tables, ..point };
                     self.check_point(&point, &listing, bad, good.entry(listing.component).or_default()).await?;
                 }
+                // Prune removed it meanwhile.
+                Err(Error::NoPoint { .. }) => {}
                 Err(error) => self.note_error(error, &[(listing.component, listing.point)])?,
             }
         }

@@ -1,6 +1,6 @@
 //! Where each object lies, relative to the repository's root. Ids are 32 lower-case hexadecimal digits.
 
-use muster_common::id::{ComponentId, KeyId, PackId, PointId};
+use muster_common::id::{ComponentId, HoldId, KeyId, MarkId, PackId, PointId};
 
 /// The signed `config`.
 pub(crate) const CONFIG: &str = "config";
@@ -10,6 +10,35 @@ pub(crate) const KEYS: &str = "keys";
 pub(crate) const PACKS: &str = "packs";
 /// The folder of points.
 pub(crate) const POINTS: &str = "points";
+
+/// The folder of marks.
+const MARKS: &str = "marks";
+/// The folder of holds.
+const HOLDS: &str = "holds";
+
+pub(crate) fn marks_of(component: ComponentId) -> String {
+    format!("{MARKS}/{component}")
+}
+
+pub(crate) fn mark(component: ComponentId, id: MarkId) -> String {
+    format!("{MARKS}/{component}/{id}")
+}
+
+pub(crate) fn holds_of(component: ComponentId) -> String {
+    format!("{HOLDS}/{component}")
+}
+
+/// The `n`th word of a hold; the highest counts.
+pub(crate) fn hold(component: ComponentId, id: HoldId, n: u32) -> String {
+    format!("{HOLDS}/{component}/{id}/{n}")
+}
+
+/// The id of a hold and the number of its word, where `path` is one.
+pub(crate) fn parse_hold(component: ComponentId, path: &str) -> Option<(HoldId, u32)> {
+    let (id, n) = path.strip_prefix(&holds_of(component))?.strip_prefix('/')?.split_once('/')?;
+    let (id, n) = (id.parse().ok()?, n.parse().ok()?);
+    (hold(component, id, n) == path).then_some((id, n))
+}
 
 pub(crate) fn key(id: KeyId) -> String {
     format!("{KEYS}/{id}")
@@ -64,5 +93,8 @@ mod tests {
         assert_eq!(parse_point(&point(component, point_id)), Some((component, point_id)));
         assert_eq!(parse_key(&key(KeyId::from_bytes([4; 16]))), Some(KeyId::from_bytes([4; 16])));
         assert_eq!(parse_point("points/x/y"), None);
+        let hold_id = HoldId::from_bytes([5; 16]);
+        assert_eq!(parse_hold(component, &hold(component, hold_id, 12)), Some((hold_id, 12)));
+        assert_eq!(parse_hold(component, &format!("holds/{component}/{hold_id}/012")), None);
     }
 }

@@ -16,6 +16,9 @@ pub(crate) struct Config {
     /// Microseconds since 1970.
     #[prost(int64, tag = "5")]
     pub(crate) created: i64,
+    /// How long what prune marked stays at least. 0: 48 hours.
+    #[prost(uint32, tag = "6")]
+    pub(crate) grace_seconds: u32,
 }
 
 /// What a key object is for.
@@ -123,7 +126,7 @@ pub(crate) struct PointHeader {
     /// The log ranges that it needs besides its own files. None is written yet.
     #[prost(message, repeated, tag = "7")]
     pub(crate) logs: Vec<LogRange>,
-    /// The store's time when the writer loaded the marks of prune, microseconds since 1970; 0: there are none yet.
+    /// The store's time when the writer loaded the marks of prune, microseconds since 1970; 0: it knew of none.
     #[prost(int64, tag = "8")]
     pub(crate) marks_loaded: i64,
 }
@@ -140,6 +143,45 @@ pub(crate) struct LogRange {
     pub(crate) from: u64,
     #[prost(uint64, tag = "5")]
     pub(crate) to: u64,
+}
+
+/// What prune means to remove once the grace time has passed. Open to everyone, and proved by nothing: see `docs/formats.md`.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct Mark {
+    #[prost(uint32, tag = "1")]
+    pub(crate) min_reader: u32,
+    #[prost(bytes = "vec", tag = "2")]
+    pub(crate) repository: Vec<u8>,
+    #[prost(bytes = "vec", tag = "3")]
+    pub(crate) component: Vec<u8>,
+    /// 16 bytes each.
+    #[prost(bytes = "vec", tag = "4")]
+    pub(crate) packs: Vec<u8>,
+    /// 16 bytes each.
+    #[prost(bytes = "vec", tag = "5")]
+    pub(crate) points: Vec<u8>,
+}
+
+/// What must stay, until when. The highest `n` of an id counts.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct Hold {
+    #[prost(uint32, tag = "1")]
+    pub(crate) min_reader: u32,
+    #[prost(bytes = "vec", tag = "2")]
+    pub(crate) repository: Vec<u8>,
+    #[prost(bytes = "vec", tag = "3")]
+    pub(crate) component: Vec<u8>,
+    #[prost(bytes = "vec", tag = "4")]
+    pub(crate) point: Vec<u8>,
+    /// By the store's clock, microseconds since 1970; 0: it was let go.
+    #[prost(int64, tag = "5")]
+    pub(crate) until: i64,
+    /// Who holds it: `restore`, `verify`, an operator's name.
+    #[prost(string, tag = "6")]
+    pub(crate) holder: String,
+    /// Why, in words.
+    #[prost(string, tag = "7")]
+    pub(crate) reason: String,
 }
 
 /// The sealed part of a point.

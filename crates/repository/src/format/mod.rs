@@ -1,6 +1,7 @@
 //! Format version 1, byte by byte: pure functions over bytes, no I/O. Each parser refuses what it does not know.
 
 pub(crate) mod bytes;
+pub(crate) mod clear;
 pub(crate) mod frame;
 pub(crate) mod layout;
 pub(crate) mod map;

@@ -17,7 +17,7 @@ pub(crate) const MAX_SEAL: usize = 64 << 20;
 /// The most bytes in a clear header: a million packs.
 pub(crate) const MAX_CLEAR: usize = 16 << 20;
 
-/// What a sealed or signed object is.
+/// What a sealed, signed or clear object is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ObjectKind {
     Config,
@@ -25,10 +25,12 @@ pub(crate) enum ObjectKind {
     FrameTable,
     DigestTable,
     Point,
+    Mark,
+    Hold,
 }
 
 impl ObjectKind {
-    /// 6 sealed WAL, 7 a stream, 8 a mark, 9 a hold: reserved.
+    /// 6 sealed WAL, 7 a stream: reserved.
     pub(crate) const fn number(self) -> u8 {
         match self {
             Self::Config => 1,
@@ -36,6 +38,8 @@ impl ObjectKind {
             Self::FrameTable => 3,
             Self::DigestTable => 4,
             Self::Point => 5,
+            Self::Mark => 8,
+            Self::Hold => 9,
         }
     }
 }

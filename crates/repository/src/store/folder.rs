@@ -60,9 +60,14 @@ impl Folder {
         .await
     }
 
-    pub(super) async fn size(&self, path: &str) -> Result<u64, Failed> {
+    pub(super) async fn look(&self, path: &str) -> Result<Listed, Failed> {
         let (root, path, guard) = (self.root.clone(), path.to_owned(), self.config_required.load(Ordering::Relaxed));
-        blocking(move || fs::metadata(root.join(&path)).map(|meta| meta.len()).map_err(|error| absent(&root, guard, &error))).await
+        blocking(move || {
+            let meta = fs::metadata(root.join(&path)).map_err(|error| absent(&root, guard, &error))?;
+            let modified = meta.modified().map(timestamp).map_err(|error| failed(&error))?;
+            Ok(Listed { path, size: meta.len(), modified })
+        })
+        .await
     }
 
     pub(super) async fn list(&self, prefix: &str) -> Result<Vec<Listed>, Failed> {
@@ -71,6 +76,8 @@ impl Folder {
             check_root(&root, guard)?;
             let mut found = Vec::new();
             walk(&root, &prefix, &mut found)?;
+            // A disk that went away meanwhile would have left some out, which then looked as if they were gone.
+            check_root(&root, guard)?;
             Ok(found)
         })
         .await
@@ -97,8 +104,13 @@ impl Folder {
     }
 
     pub(super) async fn remove(&self, path: &str) -> Result<(), Failed> {
-        let path = self.root.join(path);
-        blocking(move || fs::remove_file(path).map_err(|error| failed(&error))).await
+        let (root, path, guard) = (self.root.clone(), path.to_owned(), self.config_required.load(Ordering::Relaxed));
+        blocking(move || {
+            let path = root.join(path);
+            fs::remove_file(&path).map_err(|error| absent(&root, guard, &error))?;
+            path.parent().map_or(Ok(()), sync_folder)
+        })
+        .await
     }
 }
 
@@ -205,7 +217,11 @@ fn walk(root: &Path, folder: &str, found: &mut Vec<Listed>) -> Result<(), Failed
         // A name that is no UTF-8 is none of ours.
         let Some(name) = entry.file_name().to_str().map(str::to_owned) else { continue };
         let path = if folder.is_empty() { name } else { format!("{folder}/{name}") };
-        let meta = entry.metadata().map_err(|error| failed(&error))?;
+        let meta = match entry.metadata() {
+            // Prune removed it since the folder was read.
+            Err(error) if error.kind() == ErrorKind::NotFound => continue,
+            other => other.map_err(|error| failed(&error))?,
+        };
         if meta.is_dir() && path != TEMPORARY {
             walk(root, &path, found)?;
         } else if meta.is_file() {

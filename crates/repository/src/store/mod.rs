@@ -4,6 +4,8 @@
 //! asked again, with growing waits, for as long as the caller's patience; meanwhile [`Trouble`] says so.
 
 mod folder;
+#[cfg(test)]
+pub(crate) mod memory;
 pub mod probe;
 mod s3;
 
@@ -47,6 +49,8 @@ pub(crate) struct Listed {
 enum Backend {
     Folder(folder::Folder),
     S3(Box<s3::Bucket>),
+    #[cfg(test)]
+    Memory(memory::Memory),
 }
 
 /// A store. Cheap to clone.
@@ -84,6 +88,13 @@ impl Store {
         Ok(Self { backend: Arc::new(backend), at: at.into(), trouble: Arc::default(), checks_bodies: Arc::default(), patience: PATIENCE })
     }
 
+    /// A store in memory, for tests.
+    #[cfg(test)]
+    pub(crate) fn in_memory(memory: memory::Memory) -> Self {
+        let backend = Arc::new(Backend::Memory(memory));
+        Self { backend, at: "memory".into(), trouble: Arc::default(), checks_bodies: Arc::default(), patience: PATIENCE }
+    }
+
     pub(crate) fn with_patience(&self, patience: Duration) -> Self {
         Self { patience, ..self.clone() }
     }
@@ -101,6 +112,8 @@ impl Store {
         match &*self.backend {
             Backend::Folder(folder) => folder.require_config(),
             Backend::S3(_) => {}
+            #[cfg(test)]
+            Backend::Memory(_) => {}
         }
     }
 
@@ -113,6 +126,8 @@ impl Store {
                 match &*self.backend {
                     Backend::Folder(folder) => folder.put_new(path, bytes.clone()).await,
                     Backend::S3(bucket) => bucket.put_new(path, bytes.clone()).await,
+                    #[cfg(test)]
+                    Backend::Memory(memory) => memory.put_new(path, bytes.clone()).await,
                 }
             })
             .await;
@@ -139,6 +154,8 @@ impl Store {
                     // What is written to a folder is fsynced; nothing checks it on its way, and nothing is on its way.
                     Backend::Folder(_) => Ok(true),
                     Backend::S3(bucket) => self.try_corrupted(bucket).await,
+                    #[cfg(test)]
+                    Backend::Memory(_) => Ok(true),
                 }
             })
             .await
@@ -151,7 +168,7 @@ impl Store {
         match self.size(&path).await {
             Err(error) if error.kind == StoreErrorKind::NotFound => Ok(refused),
             Err(error) => Err(error),
-            Ok(_) => self.remove_probe(&path).await.map(|()| false),
+            Ok(_) => self.remove(&path).await.map(|()| false),
         }
     }
 
@@ -161,6 +178,8 @@ impl Store {
             match &*self.backend {
                 Backend::Folder(folder) => folder.put_new(path, bytes.clone()).await,
                 Backend::S3(bucket) => bucket.put_new(path, bytes.clone()).await,
+                #[cfg(test)]
+                Backend::Memory(memory) => memory.put_new(path, bytes.clone()).await,
             }
         })
         .await
@@ -182,6 +201,8 @@ impl Store {
                 match &*self.backend {
                     Backend::Folder(folder) => folder.get_range(path, range.clone()).await,
                     Backend::S3(bucket) => bucket.get_range(path, range.clone()).await,
+                    #[cfg(test)]
+                    Backend::Memory(memory) => memory.get_range(path, range.clone()).await,
                 }
             })
             .await?;
@@ -195,13 +216,45 @@ impl Store {
 
     /// An object's size in bytes.
     pub(crate) async fn size(&self, path: &str) -> Result<u64, StoreError> {
+        self.look(path).await.map(|listed| listed.size)
+    }
+
+    /// An object's size and when the store took it.
+    pub(crate) async fn look(&self, path: &str) -> Result<Listed, StoreError> {
         self.retry("look at", path, || async {
             match &*self.backend {
-                Backend::Folder(folder) => folder.size(path).await,
-                Backend::S3(bucket) => bucket.size(path).await,
+                Backend::Folder(folder) => folder.look(path).await,
+                Backend::S3(bucket) => bucket.look(path).await,
+                #[cfg(test)]
+                Backend::Memory(memory) => memory.look(path).await,
             }
         })
         .await
+    }
+
+    /// What the store's clock says now: the time of an object that is written for it.
+    pub(crate) async fn now(&self) -> Result<Timestamp, StoreError> {
+        let path = probe::new_path();
+        match self.put_once(&path, Bytes::from_static(b"what time is it?")).await {
+            // The name is random: it is our own, and its reply was lost.
+            Err(error) if error.kind == StoreErrorKind::AlreadyExists => {}
+            other => other?,
+        }
+        let written = self.look(&path).await?;
+        // Who may not remove leaves a few bytes, which the next prune collects.
+        if let Err(error) = self.remove(&path).await {
+            tracing::debug!("a probe stays: {error}");
+        }
+        Ok(written.modified)
+    }
+
+    /// What this machine's clock says now.
+    pub(crate) fn here(&self) -> Timestamp {
+        match &*self.backend {
+            Backend::Folder(_) | Backend::S3(_) => wall_clock(),
+            #[cfg(test)]
+            Backend::Memory(memory) => memory.clock(),
+        }
     }
 
     /// All objects under `prefix` (a folder), in no order.
@@ -210,6 +263,8 @@ impl Store {
             match &*self.backend {
                 Backend::Folder(folder) => folder.list(prefix).await,
                 Backend::S3(bucket) => bucket.list(prefix).await,
+                #[cfg(test)]
+                Backend::Memory(memory) => memory.list(prefix).await,
             }
         })
         .await
@@ -224,18 +279,29 @@ impl Store {
                 }
             }
             Backend::S3(_) => {}
+            #[cfg(test)]
+            Backend::Memory(_) => {}
         }
     }
 
-    /// Removes an object that a probe made. Nothing else is ever removed here.
-    async fn remove_probe(&self, path: &str) -> Result<(), StoreError> {
-        self.retry("remove", path, || async {
-            match &*self.backend {
-                Backend::Folder(folder) => folder.remove(path).await,
-                Backend::S3(bucket) => bucket.remove(path).await,
-            }
-        })
-        .await
+    /// Removes an object: a probe's, or what prune may remove. One that is gone already counts as removed.
+    pub(crate) async fn remove(&self, path: &str) -> Result<(), StoreError> {
+        muster_failpoint::hit("repository.remove")
+            .map_err(|injected| self.error(StoreErrorKind::Wrong, "remove", path, injected.to_string()))?;
+        let removed = self
+            .retry("remove", path, || async {
+                match &*self.backend {
+                    Backend::Folder(folder) => folder.remove(path).await,
+                    Backend::S3(bucket) => bucket.remove(path).await,
+                    #[cfg(test)]
+                    Backend::Memory(memory) => memory.remove(path).await,
+                }
+            })
+            .await;
+        match removed {
+            Err(error) if error.kind == StoreErrorKind::NotFound => Ok(()),
+            other => other,
+        }
     }
 
     fn error(&self, kind: StoreErrorKind, doing: &'static str, path: &str, reason: String) -> StoreError {

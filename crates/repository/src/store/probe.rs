@@ -9,7 +9,7 @@ use crate::error::{Error, StoreErrorKind};
 use crate::repository::Repository;
 
 /// Where probes write. Nothing else does, and no listing of ours looks there.
-const PROBES: &str = "probe";
+pub(crate) const PROBES: &str = "probe";
 /// How far the store's clock may be off.
 const CLOCK: Duration = Duration::from_secs(5);
 
@@ -53,7 +53,7 @@ impl Repository {
         } else {
             report.weak.push("it takes a body that was changed on its way: each object is read back, which doubles the traffic".into());
         }
-        match store.remove_probe(&path).await {
+        match store.remove(&path).await {
             Ok(()) => report.able.push("remove an object".into()),
             Err(error) => report.weak.push(format!("remove an object: {} (backups work, prune will not)", error.reason)),
         }

@@ -94,8 +94,9 @@ impl Bucket {
         got.bytes().await.map_err(failed)
     }
 
-    pub(super) async fn size(&self, path: &str) -> Result<u64, Failed> {
-        self.store.head(&self.path(path)).await.map(|meta| meta.size).map_err(failed)
+    pub(super) async fn look(&self, path: &str) -> Result<Listed, Failed> {
+        let meta = self.store.head(&self.path(path)).await.map_err(failed)?;
+        Ok(Listed { path: path.to_owned(), size: meta.size, modified: Timestamp(meta.last_modified.timestamp_micros()) })
     }
 
     pub(super) async fn list(&self, prefix: &str) -> Result<Vec<Listed>, Failed> {

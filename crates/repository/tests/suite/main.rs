@@ -8,5 +8,6 @@ mod damage;
 mod forgery;
 mod golden;
 mod key_objects;
+mod pruning;
 mod round_trip;
 mod stopped;

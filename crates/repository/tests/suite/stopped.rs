@@ -20,7 +20,7 @@ use crate::support::{COMPONENT, Files, PAGES, World, agent, back_up, entry, file
 /// Where a child finds its repository: `FOLDER ID PUBLIC_KEY`.
 const REPOSITORY: &str = "MUSTER_TEST_REPOSITORY";
 
-fn child(test: &str, world: &World, failpoints: &str, prefix: &str) -> Output {
+pub fn child(test: &str, world: &World, failpoints: &str, prefix: &str) -> Output {
     let own = std::env::current_exe().unwrap();
     let pin = format!("{} {} {}", world.folder.path().display(), world.pin.id, hex(&world.pin.public_key));
     let script = format!("{prefix} exec \"$0\" --exact \"$1\" --nocapture --test-threads 1");
@@ -34,7 +34,7 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 /// The repository that the parent named; `None` where this is not a child.
-async fn given() -> Option<(Repository, muster_repository::keys::DataKeys)> {
+pub async fn given() -> Option<(Repository, muster_repository::keys::DataKeys)> {
     let setting = std::env::var(REPOSITORY).ok()?;
     let mut parts = setting.split(' ');
     let (folder, id, key) = (parts.next().unwrap(), parts.next().unwrap(), parts.next().unwrap());

@@ -1,5 +1,7 @@
 //! `muster repo init`: makes a repository.
 
+use std::time::Duration;
+
 use clap::Args;
 use muster_common::fault::{ErrorKind, Fault};
 use muster_common::name::Name;
@@ -29,6 +31,9 @@ pub struct Arguments {
     place: Place,
     #[command(flatten)]
     passphrase: Passphrase,
+    /// How long what a prune marked stays at least, for ever: longer than the longest backup. Default: 48h.
+    #[arg(long, value_name = "DURATION", default_value = "48h", value_parser = muster_common::duration::parse)]
+    grace: Duration,
 }
 
 /// Makes it, tries out what the store can do, prints the document.
@@ -43,7 +48,8 @@ pub async fn run(app: &App, arguments: Arguments) -> Result<Exit, Fault> {
     let found = arguments.place.required()?;
     let passphrase = place::passphrase(&arguments.passphrase.passphrase_file)?;
     place::check_new(&passphrase)?;
-    let pin = Repository::init(&found.location, &passphrase, KdfCost::STANDARD).await.map_err(|error| refused(&error))?;
+    let pin = Repository::init_with_grace(&found.location, &passphrase, KdfCost::STANDARD, arguments.grace).await;
+    let pin = pin.map_err(|error| refused(&error))?;
     let repository = Repository::open(&found.location, pin).await.map_err(|error| error.fault())?;
     let report = repository.probe().await.map_err(|error| error.fault())?;
     for weak in &report.weak {

@@ -1,5 +1,6 @@
 //! `muster repo list`: the recovery points that are there; with the passphrase, what each says of itself.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -42,6 +43,8 @@ struct Row {
     listing: PointListing,
     summary: Option<PointSummary>,
     problem: Option<String>,
+    /// Until when it is held, and why.
+    held: Option<(Timestamp, String)>,
 }
 
 /// Lists them, newest first. Ends with 11 where one is damaged.
@@ -58,10 +61,11 @@ pub async fn run(app: &App, arguments: Arguments) -> Result<Exit, Fault> {
         // No point will prove it.
         repository.check_passphrase(passphrase).await.map_err(|error| place::unread(&error))?;
     }
-    let rows = match passphrase {
+    let mut rows = match passphrase {
         Some(passphrase) => opened(&repository, listings, &passphrase).await?,
         None => listings.into_iter().map(unopened).collect(),
     };
+    add_holds(&repository, &mut rows).await?;
     match app.console.output {
         Output::Text => app.console.data(&text(&rows, &found.location.to_string(), clock::now()))?,
         Output::Json | Output::Yaml => app.console.value(&json!({ "points": rows.iter().map(value).collect::<Vec<_>>() }))?,
@@ -71,7 +75,21 @@ pub async fn run(app: &App, arguments: Arguments) -> Result<Exit, Fault> {
 
 fn unopened(listing: PointListing) -> Row {
     let problem = listing.problem.as_ref().map(ToString::to_string);
-    Row { listing, summary: None, problem }
+    Row { listing, summary: None, problem, held: None }
+}
+
+async fn add_holds(repository: &Repository, rows: &mut [Row]) -> Result<(), Fault> {
+    let components: BTreeSet<ComponentId> = rows.iter().map(|row| row.listing.component).collect();
+    for component in components {
+        let holds = repository.holds(component).await.map_err(|error| place::unread(&error))?;
+        for hold in holds.into_iter().filter(|hold| hold.stands(clock::now())) {
+            for row in rows.iter_mut().filter(|row| (row.listing.component, row.listing.point) == (component, hold.point)) {
+                let earlier = row.held.take().filter(|(until, _)| *until > hold.until);
+                row.held = earlier.or_else(|| Some((hold.until, format!("{} ({})", hold.reason, hold.holder))));
+            }
+        }
+    }
+    Ok(())
 }
 
 async fn opened(repository: &Repository, listings: Vec<PointListing>, passphrase: &Secret) -> Result<Vec<Row>, Fault> {
@@ -124,6 +142,9 @@ fn note(row: &Row) -> String {
     if let Some(problem) = &row.problem {
         notes.push(format!("DAMAGED: {problem}"));
     }
+    if let Some((until, why)) = &row.held {
+        notes.push(format!("held until {}: {why}", instant(*until)));
+    }
     if let Some(summary) = &row.summary {
         if !summary.details.label.is_empty() {
             notes.push(summary.details.label.clone());
@@ -156,6 +177,7 @@ fn value(row: &Row) -> Value {
         "storedAt": instant(row.listing.stored_at),
         "packs": row.listing.packs.len(),
         "problem": row.problem,
+        "heldUntil": row.held.as_ref().map(|(until, _)| instant(*until)),
         "says": summary,
     })
 }

@@ -110,7 +110,7 @@ pub async fn run(app: &App, arguments: Arguments) -> Result<Exit, Fault> {
         notes: Arc::new(Forgotten),
         scratch: scratch.path.clone(),
         threads: arguments.threads.map_or_else(|| std::thread::available_parallelism().map_or(2, usize::from).min(64), usize::from),
-        repository: Some(OpenRepository { repository, keys, cache: scratch.path.join("cache") }),
+        repository: Some(OpenRepository { repository: repository.clone(), keys, cache: scratch.path.join("cache") }),
     };
     let request = RestoreRequest {
         component,
@@ -123,7 +123,12 @@ pub async fn run(app: &App, arguments: Arguments) -> Result<Exit, Fault> {
         consent: false,
     };
     let restoring = engine.restore(&work, &request);
-    let outcome = shown(app.console, restoring, seen, &cancel).await?;
+    let outcome = if arguments.dry_run {
+        shown(app.console, restoring, seen, &cancel).await?
+    } else {
+        let restoring = repository.while_held((component, point), ("muster repo restore", "it is being restored"), &cancel, restoring);
+        shown(app.console, restoring, seen, &cancel).await?
+    };
     show(app, &summary, &outcome, port, arguments.dry_run)?;
     Ok(Exit::Ok)
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use muster_common::id::{ComponentId, PointId};
 use muster_common::time::Timestamp;
@@ -12,7 +13,7 @@ use muster_repository::error::Error;
 use muster_repository::keys::{DataKeys, KdfCost, Recipient};
 use muster_repository::location::{Location, Pin};
 use muster_repository::reading::{Point, PointSummary};
-use muster_repository::repository::Repository;
+use muster_repository::repository::{DEFAULT_GRACE, Repository};
 use muster_repository::restoring::{Extract, ExtractOptions};
 use muster_repository::secret::{AgentSecret, Secret};
 use muster_repository::writing::{NewPoint, PointDetails};
@@ -50,7 +51,11 @@ impl World {
     }
 
     pub async fn at(location: Location, folder: TempDir) -> Self {
-        let pin = Repository::init(&location, &passphrase(), KdfCost::WEAK).await.unwrap();
+        Self::with_grace(location, folder, DEFAULT_GRACE).await
+    }
+
+    pub async fn with_grace(location: Location, folder: TempDir, grace: Duration) -> Self {
+        let pin = Repository::init_with_grace(&location, &passphrase(), KdfCost::WEAK, grace).await.unwrap();
         let repository = Repository::open(&location, pin).await.unwrap();
         repository.grant(COMPONENT, &[recipient("ankara-db1", &agent())], &passphrase()).await.unwrap();
         let keys = repository.unlock(COMPONENT, &agent()).await.unwrap();
