@@ -52,7 +52,7 @@ pub enum Command {
     Findings(command::findings::Arguments),
     /// What happened: operations, findings, changes of roles, newest first.
     History(command::history::Arguments),
-    /// Declares sites, repositories and components from YAML files: all or none.
+    /// Declares sites, repositories, components and schedules from YAML files: all or none.
     Apply(command::apply::Arguments),
     /// Lists what is declared, or shows one as a document that `apply` takes back.
     Get(command::get::Arguments),
@@ -70,6 +70,8 @@ pub enum Command {
     Verify(command::verify::Arguments),
     /// Checks a component's part of its repository, by an agent.
     Check(command::check::Arguments),
+    /// What is done by itself: when it ran last, when it runs next, and why not.
+    Schedules(command::schedules::Arguments),
     /// Lists operations, newest first.
     Ops(command::ops::Arguments),
     /// Follows an operation to its end, or all operations.
@@ -149,6 +151,7 @@ pub async fn run(arguments: Arguments) -> Result<Exit, Fault> {
         Command::Restore(arguments) => command::restore::run(&app, arguments).await,
         Command::Verify(arguments) => command::verify::run(&app, arguments).await,
         Command::Check(arguments) => command::check::run(&app, arguments).await,
+        Command::Schedules(arguments) => command::schedules::run(&app, arguments).await,
         Command::Ops(arguments) => command::ops::run(&app, arguments).await,
         Command::Watch(arguments) => command::watch::run(&app, arguments).await,
         Command::Wait(arguments) => command::wait::run(&app, arguments).await,

@@ -22,6 +22,7 @@ pub mod resolve;
 pub mod restore;
 pub mod resume;
 pub mod retry;
+pub mod schedules;
 pub mod status;
 pub mod token;
 pub mod verify;

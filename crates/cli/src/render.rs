@@ -11,5 +11,6 @@ pub mod operation;
 pub mod pause;
 pub mod points;
 pub mod resource;
+pub mod schedule;
 pub mod status;
 pub mod table;

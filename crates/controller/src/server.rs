@@ -47,6 +47,7 @@ use crate::findings::watch::Findings;
 use crate::metrics::Metrics;
 use crate::operation::handle::Operations;
 use crate::own_certificate;
+use crate::schedule::clock::Clock;
 use crate::schedule::pauses::Pauses;
 use crate::store::Store;
 use crate::store::place::Place;
@@ -80,7 +81,15 @@ pub struct Running {
 ///
 /// # Errors
 /// Where a port, the CA, the certificate or the store cannot be had; then nothing is served.
-pub async fn start(mut config: Config, registry: Registry, meter: &Meter) -> Result<Running> {
+pub async fn start(config: Config, registry: Registry, meter: &Meter) -> Result<Running> {
+    start_by(Clock::default(), config, registry, meter).await
+}
+
+/// The same with schedules and pauses that go by this clock.
+///
+/// # Errors
+/// As [`start`].
+pub async fn start_by(schedules: Clock, mut config: Config, registry: Registry, meter: &Meter) -> Result<Running> {
     let listener = listen(config.listen, "gRPC").await?;
     let probes = listen(config.metrics_listen, "metrics").await?;
     let (address, metrics_address) = (listener.local_addr()?, probes.local_addr()?);
@@ -94,7 +103,7 @@ pub async fn start(mut config: Config, registry: Registry, meter: &Meter) -> Res
     let credentials = own_certificate::renewed_where_due(&config, &authority, clock::now()).context("take the controller's certificate")?;
     let tls = ReloadableServer::new(&credentials).context("serve with the controller's certificate")?;
     let store = open_store(&config).await?;
-    let api = assemble(config, authority, store, meter).await?;
+    let api = assemble(schedules, config, authority, store, meter).await?;
     let sickness: tasks::Sickness = Arc::new(ArcSwap::from_pointee(None));
     let (health, health_service) = tonic_health::server::health_reporter();
     let running_tasks = tasks::Background { api: api.clone(), tls: tls.clone(), sickness: sickness.clone() };
@@ -133,7 +142,7 @@ async fn listen(address: SocketAddr, what: &str) -> Result<TcpListener> {
     TcpListener::bind(address).await.with_context(|| format!("listen on {address} for {what}; HINT: another process may have that port"))
 }
 
-async fn assemble(config: Config, authority: Authority, store: Store, meter: &Meter) -> Result<Api> {
+async fn assemble(clock: Clock, config: Config, authority: Authority, store: Store, meter: &Meter) -> Result<Api> {
     let told = |fault: muster_common::fault::Fault| anyhow::anyhow!(fault);
     let courier = Courier::default();
     let observations = Observations::default();
@@ -154,6 +163,7 @@ async fn assemble(config: Config, authority: Authority, store: Store, meter: &Me
         roster: Roster::default(),
         assigner,
         roles,
+        clock,
         pauses,
         revocations,
         gate,

@@ -22,6 +22,7 @@ use crate::config::Config;
 use crate::findings::look;
 use crate::operation::watch::WatchUpdate;
 use crate::own_certificate;
+use crate::schedule::driver;
 use crate::store::{Store, certificates, meta, operators};
 
 /// Why the controller is not healthy. `None`: it is.
@@ -59,6 +60,7 @@ impl Background {
         gate.spawn_vital("admins", span(), admins(api.clone()));
         gate.spawn_vital("health", span(), health(api.clone(), sickness));
         gate.spawn_vital("resends", span(), resends(api.clone()));
+        gate.spawn_vital("schedules", span(), driver::run(api.agents.clone()));
         gate.spawn_vital("store", span(), store(api.clone()));
         gate.spawn_vital("findings", tracing::info_span!("findings"), look::serve(api.clone()));
         gate.spawn_vital("transitions", span(), transitions(api));

@@ -204,6 +204,7 @@ pub const RULES: &[(&str, Rule)] = &[
     ("/muster.v1.InventoryService/Delete", ADMIN),
     ("/muster.v1.InventoryService/Get", VIEWER),
     ("/muster.v1.InventoryService/List", VIEWER),
+    ("/muster.v1.InventoryService/ListSchedules", VIEWER),
     ("/muster.v1.InventoryService/Pause", OPERATOR),
     ("/muster.v1.InventoryService/Resume", OPERATOR),
     ("/muster.v1.OperationService/Cancel", OPERATOR),

@@ -120,6 +120,7 @@ pub fn kind_of(resource: &Resource) -> Option<ResourceKind> {
         Spec::Site(_) => ResourceKind::Site,
         Spec::Repository(_) => ResourceKind::Repository,
         Spec::Component(_) => ResourceKind::Component,
+        Spec::Schedule(_) => ResourceKind::Schedule,
     })
 }
 
@@ -131,11 +132,12 @@ pub const fn kind_name(kind: ResourceKind) -> &'static str {
         ResourceKind::Site => "Site",
         ResourceKind::Repository => "Repository",
         ResourceKind::Component => "Component",
+        ResourceKind::Schedule => "Schedule",
     }
 }
 
 /// All kinds, in the order in which they are needed: what others name comes first.
-pub const KINDS: [ResourceKind; 3] = [ResourceKind::Site, ResourceKind::Repository, ResourceKind::Component];
+pub const KINDS: [ResourceKind; 4] = [ResourceKind::Site, ResourceKind::Repository, ResourceKind::Component, ResourceKind::Schedule];
 
 /// The kind that a person names: `component`, `Component`, `components`.
 ///

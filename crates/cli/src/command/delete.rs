@@ -14,7 +14,7 @@ use crate::exit::Exit;
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  muster delete component orders-db\n  muster delete site ankara --yes")]
 pub struct Arguments {
-    /// site, repository or component.
+    /// site, repository, component or schedule.
     kind: String,
     /// The name.
     name: String,
@@ -52,6 +52,7 @@ fn lost(kind: ResourceKind, resource: &Resource) -> String {
              (`muster repo list` finds them), under an id that a new component of this name does not get"
         }
         ResourceKind::Repository => "no longer used. What is in it stays as it is",
+        ResourceKind::Schedule => "no longer run. What it has begun goes on, and its recovery points stay",
         ResourceKind::Site | ResourceKind::Unspecified => "no longer known",
     };
     format!("{} {} (id {}) will be {consequence}.\n", kind_name(kind), resource.name, resource.id)

@@ -6,7 +6,7 @@ use muster_service::clock;
 use muster_wire::proto::v1::ResourceKind;
 use muster_wire::yaml;
 
-use super::{get, ops, points, status};
+use super::{get, ops, points, schedules, status};
 use crate::arguments::App;
 use crate::console::Output;
 use crate::exit::Exit;
@@ -16,7 +16,7 @@ use crate::render;
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  muster describe component orders-db\n  muster describe repository primary")]
 pub struct Arguments {
-    /// site, repository or component.
+    /// site, repository, component or schedule.
     kind: String,
     /// The name.
     name: String,
@@ -36,9 +36,15 @@ pub async fn run(app: &App, arguments: Arguments) -> Result<Exit, Fault> {
     }
     let now = clock::now();
     let mut text = render::resource::whole(&resource, now)?;
+    if kind == ResourceKind::Schedule {
+        let runs = schedules::all(&controller, &resource.name, "").await?;
+        text.push_str(&format!("\nRuns:\n{}", render::schedule::list(&runs.schedules, now)));
+    }
     if kind == ResourceKind::Component {
         let component = status::component(&controller, &resource.name).await?;
         text.push_str(&format!("\nNow:\n{}", render::status::one(&component, now)));
+        let runs = schedules::all(&controller, "", &resource.name).await?;
+        text.push_str(&format!("\nSchedules:\n{}", render::schedule::list(&runs.schedules, now)));
         let points = points::page(&controller, &resource.name, 5, String::new()).await?;
         text.push_str(&format!("\nNewest points:\n{}", render::points::list(&resource.name, &points.points, now)));
         let operations =

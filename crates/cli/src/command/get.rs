@@ -8,6 +8,7 @@ use muster_wire::proto::v1::{
 };
 use muster_wire::{convert, yaml};
 
+use super::schedules;
 use crate::arguments::App;
 use crate::console::Output;
 use crate::controller::{Controller, Repeat};
@@ -23,7 +24,7 @@ const MOST: usize = 10_000;
     after_help = "Examples:\n  muster get\n  muster get component\n  muster get component orders-db -o yaml > orders-db.yaml\n  muster get -o json | jq -r '.resources[].name'"
 )]
 pub struct Arguments {
-    /// site, repository or component. Default: all.
+    /// site, repository, component or schedule. Default: all.
     kind: Option<String>,
     /// The name.
     name: Option<String>,
@@ -43,6 +44,10 @@ pub async fn run(app: &App, arguments: Arguments) -> Result<Exit, Fault> {
     match (app.console.output, resources.first().filter(|_| single)) {
         (Output::Yaml, _) | (Output::Text, Some(_)) => app.console.data(&render::resource::documents(&resources)?)?,
         (Output::Json, Some(resource)) => app.console.show(resource, "muster.v1.Resource", String::new)?,
+        (Output::Text, None) if kind == ResourceKind::Schedule => {
+            let schedules = schedules::all(&controller, "", "").await?;
+            app.console.data(&render::schedule::list(&schedules.schedules, clock::now()))?;
+        }
         (Output::Text | Output::Json, None) => {
             let answer = InventoryServiceListResponse { resources, next_page_token: String::new() };
             app.console

@@ -7,7 +7,7 @@ use muster_wire::proto::v1::{Change, Condition, Difference, Resource, instance_s
 use muster_wire::yaml::{kind_name, kind_of, to_yaml};
 
 use super::amount::{age, counted, instant_or_nothing};
-use super::table;
+use super::{schedule, table};
 
 /// A table, with a word on each.
 #[must_use]
@@ -39,6 +39,7 @@ fn about(resource: &Resource) -> String {
             Some(repository_spec::Location::Folder(folder)) => format!("folder {}", folder.path),
             Some(repository_spec::Location::S3(s3)) => format!("bucket {} {}", s3.bucket, s3.endpoint).trim_end().to_owned(),
         },
+        Some(Spec::Schedule(spec)) => schedule::about(spec),
         Some(Spec::Component(component)) => {
             let instances: Vec<&str> =
                 component.instances.iter().map(|one| if one.name.is_empty() { one.site.as_str() } else { one.name.as_str() }).collect();

@@ -46,7 +46,7 @@ pub fn compute(agent: &Name, declared: &Declared, shards: &BTreeMap<Name, Kept>,
         repositories: repositories
             .filter_map(|(_, name, resource)| match &resource.spec {
                 Some(Spec::Repository(spec)) => Some(AssignedRepository { name: name.to_string(), spec: Some(spec.clone()) }),
-                Some(Spec::Site(_) | Spec::Component(_)) | None => None,
+                Some(Spec::Site(_) | Spec::Component(_) | Spec::Schedule(_)) | None => None,
             })
             .collect(),
         revoked_serials: revoked.iter().take(MOST_REVOKED).cloned().collect(),

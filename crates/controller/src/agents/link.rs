@@ -22,6 +22,7 @@ use crate::agents::session::Session;
 use crate::api::roles::Roles;
 use crate::metrics::Metrics;
 use crate::operation::handle::Operations;
+use crate::schedule::clock::Clock;
 use crate::schedule::pauses::Pauses;
 use crate::store::Store;
 
@@ -45,6 +46,8 @@ pub struct Agents {
     pub assigner: Assigner,
     /// Operators' roles, and what puts revocations in force.
     pub roles: Roles,
+    /// The clock that schedules and pauses go by.
+    pub clock: Clock,
     /// What is switched off for a while.
     pub pauses: Pauses,
     /// Which certificates count no longer.

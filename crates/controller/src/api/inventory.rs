@@ -9,8 +9,8 @@ use muster_wire::page;
 use muster_wire::proto::v1::inventory_service_server::InventoryService;
 use muster_wire::proto::v1::{
     ApplyRequest, ApplyResponse, Change, InventoryServiceDeleteRequest, InventoryServiceDeleteResponse, InventoryServiceGetRequest,
-    InventoryServiceGetResponse, InventoryServiceListRequest, InventoryServiceListResponse, PauseRequest, PauseResponse, Resource,
-    ResumeRequest, ResumeResponse,
+    InventoryServiceGetResponse, InventoryServiceListRequest, InventoryServiceListResponse, ListSchedulesRequest, ListSchedulesResponse,
+    PauseRequest, PauseResponse, Resource, ResumeRequest, ResumeResponse,
 };
 use tonic::{Request, Response, Status};
 
@@ -74,6 +74,10 @@ impl InventoryService for Api {
         let call = Call { caller, request_id, digest: digest(&message) };
         let api = self.clone();
         self.detached("delete", async move { delete(&api, &message, &call).await }).await.map(Response::new)
+    }
+
+    async fn list_schedules(&self, request: Request<ListSchedulesRequest>) -> Result<Response<ListSchedulesResponse>, Status> {
+        answer(self.schedules_page(request.into_inner()).await)
     }
 
     async fn pause(&self, request: Request<PauseRequest>) -> Result<Response<PauseResponse>, Status> {
@@ -161,7 +165,7 @@ async fn delete(api: &Api, message: &InventoryServiceDeleteRequest, call: &Call)
     tracing::info!(caller = call.caller, %kind, %name, "resource deleted");
     if kind == Kind::Component {
         // Another component may get the name. What cannot be ended now ends by itself.
-        if let Err(error) = api.agents.pauses.end(&api.agents.store, &Scope::Component(name), now).await {
+        if let Err(error) = api.agents.pauses.end(&api.agents.store, &Scope::Component(name), api.agents.clock.now()).await {
             tracing::warn!(%error, "end the pause of a deleted component");
         }
     }

@@ -13,6 +13,7 @@ pub mod recovery;
 pub mod repeat;
 pub mod repository;
 pub mod roles;
+pub mod schedules;
 pub mod status;
 pub mod status_findings;
 pub mod status_page;

@@ -2,7 +2,6 @@
 
 use muster_common::fault::Fault;
 use muster_common::name::Name;
-use muster_service::clock;
 use muster_wire::convert::name_from_proto;
 use muster_wire::proto::v1::{PauseRequest, PauseResponse, ResumeRequest, ResumeResponse};
 
@@ -18,7 +17,7 @@ impl Api {
                 Scope::Component(name_from_proto(text, "component")?)
             }
         };
-        let pause = Pause::begin(scope, some_duration(message.duration, "duration")?, &message.reason, by, clock::now())?;
+        let pause = Pause::begin(scope, some_duration(message.duration, "duration")?, &message.reason, by, self.agents.clock.now())?;
         self.agents.pauses.begin(&self.agents.store, &pause).await?;
         tracing::warn!(by, component = pause.scope.as_str(), reason = pause.reason, "automation and schedules are paused");
         Ok(PauseResponse { pause: Some(pause.to_proto()) })
@@ -31,7 +30,7 @@ impl Api {
             text => Some(name_from_proto(text, "component")?),
         };
         let scope = component.clone().map_or(Scope::All, Scope::Component);
-        let now = clock::now();
+        let now = self.agents.clock.now();
         let ended = self.agents.pauses.end(&self.agents.store, &scope, now).await?;
         if ended.is_none()
             && let Some(name) = &component

@@ -82,7 +82,7 @@ pub(super) fn asked(
     what: What,
 ) -> Asked {
     let traceparent = traceparent_of(&tracing::Span::current()).unwrap_or_default();
-    Asked { cause: caller.clone(), caller, request_id, digest, parent: None, stall_limit, traceparent, what }
+    Asked { cause: caller.clone(), caller, request_id, digest, parent: None, stall_limit, traceparent, run: None, what }
 }
 
 impl Api {

@@ -62,7 +62,7 @@ impl Api {
                 measured_rto: measured_rto(&mut read, name).await?,
                 verification: verification(&mut read, name).await?,
                 running: running.iter().filter(|operation| operation.component == name.as_str()).cloned().collect(),
-                pause: self.agents.pauses.of(name, clock::now()),
+                pause: self.agents.pauses.of(name, self.agents.clock.now()),
                 now: clock::now(),
             };
             let instances = declared.instances().filter(|instance| instance.name.component == *name);
@@ -71,7 +71,7 @@ impl Api {
         drop(read);
         components.sort_by(|a, b| rank(b.priority()).cmp(&rank(a.priority())).then(a.name.cmp(&b.name)));
         let agents = known.into_iter().map(|record| agent_status(&self.agents, record)).collect();
-        let pause = self.agents.pauses.of_all(clock::now()).map(|pause| pause.to_proto());
+        let pause = self.agents.pauses.of_all(self.agents.clock.now()).map(|pause| pause.to_proto());
         let (findings, _) = self.findings.list(component);
         Ok(StatusPage { controller: Some(self.controller_status(behind)), components, agents, pause, findings })
     }
@@ -225,7 +225,7 @@ pub(super) fn conditions_of(agents: &Agents, declared: &Declared, resource: &Res
     if !matches!(resource.spec, Some(Spec::Component(_))) {
         return Vec::new();
     }
-    let paused = resource.name.parse().ok().and_then(|name: Name| agents.pauses.of(&name, clock::now()));
+    let paused = resource.name.parse().ok().and_then(|name: Name| agents.pauses.of(&name, agents.clock.now()));
     let of_instances = declared
         .instances()
         .filter(|instance| instance.name.component.as_str() == resource.name)

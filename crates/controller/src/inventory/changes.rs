@@ -98,11 +98,8 @@ pub fn delete(present: &Declared, kind: Kind, name: &str, etag: &str, world: &Ci
     check_etag(kind, &name, etag, Some(resource))?;
     let users = references::users(present, kind, &name);
     if !users.is_empty() {
-        return Err(Fault::refused(
-            ErrorKind::FailedPrecondition,
-            format!("delete {kind} {name}: it is used by component {}", users.join(", ")),
-        )
-        .hint("change or delete these components first"));
+        return Err(Fault::refused(ErrorKind::FailedPrecondition, format!("delete {kind} {name}: it is used by {}", users.join(", ")))
+            .hint("change or delete these first"));
     }
     if kind == Kind::Component
         && let Some((instance, operation)) = world.busy.iter().find(|(instance, _)| instance.component == name)
@@ -202,6 +199,7 @@ fn spec_json(resource: &Resource) -> Result<serde_json::Value, Fault> {
         Some(Spec::Site(spec)) => json::to_value(spec, "muster.v1.SiteSpec"),
         Some(Spec::Repository(spec)) => json::to_value(spec, "muster.v1.RepositorySpec"),
         Some(Spec::Component(spec)) => json::to_value(spec, "muster.v1.ComponentSpec"),
+        Some(Spec::Schedule(spec)) => json::to_value(spec, "muster.v1.ScheduleSpec"),
         None => Ok(serde_json::Value::Null),
     };
     // Durations out of their range were refused before.

@@ -41,7 +41,7 @@ impl Problems {
         self.0
     }
 
-    fn text(&mut self, field: &str, text: &str) {
+    pub(super) fn text(&mut self, field: &str, text: &str) {
         if text.len() > MOST_TEXT {
             self.add(field, format!("{} bytes; {MOST_TEXT} is the bound", text.len()));
         } else if text.contains('\0') || text.contains('\n') {
@@ -64,7 +64,7 @@ impl Problems {
         }
     }
 
-    fn name(&mut self, field: &str, name: &str) {
+    pub(super) fn name(&mut self, field: &str, name: &str) {
         if let Err(error) = name.parse::<Name>() {
             self.add(field, error.to_string());
         }
@@ -79,7 +79,7 @@ pub fn identify(resource: &Resource) -> Result<(Kind, Name), Fault> {
     let shown: String = resource.name.chars().take(80).collect();
     let spec = resource.spec.as_ref().ok_or_else(|| {
         Fault::refused(ErrorKind::InvalidArgument, format!("resource {shown:?} has no spec"))
-            .hint("give it one of site, repository, component")
+            .hint("give it one of site, repository, component, schedule")
     })?;
     let kind = Kind::of(spec);
     let name = resource
@@ -97,6 +97,7 @@ pub fn problems(spec: &Spec) -> Vec<String> {
         Spec::Site(site) => problems.text("description", &site.description),
         Spec::Repository(repository) => check_repository(repository, &mut problems),
         Spec::Component(component) => check_component(component, &mut problems),
+        Spec::Schedule(schedule) => super::schedule::check(schedule, &mut problems),
     }
     problems.into_vec()
 }

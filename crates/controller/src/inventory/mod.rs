@@ -8,6 +8,7 @@ pub mod difference;
 pub mod form;
 pub mod kept;
 pub mod references;
+pub mod schedule;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -33,11 +34,13 @@ pub enum Kind {
     Repository,
     /// A thing that must survive.
     Component,
+    /// What is done by itself at its time.
+    Schedule,
 }
 
 impl Kind {
     /// All kinds, in the order in which they are listed.
-    pub const ALL: [Self; 3] = [Self::Site, Self::Repository, Self::Component];
+    pub const ALL: [Self; 4] = [Self::Site, Self::Repository, Self::Component, Self::Schedule];
 
     /// As it is stored and told.
     #[must_use]
@@ -46,6 +49,7 @@ impl Kind {
             Self::Site => "site",
             Self::Repository => "repository",
             Self::Component => "component",
+            Self::Schedule => "schedule",
         }
     }
 
@@ -57,6 +61,7 @@ impl Kind {
             ResourceKind::Site => Some(Self::Site),
             ResourceKind::Repository => Some(Self::Repository),
             ResourceKind::Component => Some(Self::Component),
+            ResourceKind::Schedule => Some(Self::Schedule),
         }
     }
 
@@ -67,6 +72,7 @@ impl Kind {
             Self::Site => ResourceKind::Site,
             Self::Repository => ResourceKind::Repository,
             Self::Component => ResourceKind::Component,
+            Self::Schedule => ResourceKind::Schedule,
         }
     }
 
@@ -77,6 +83,7 @@ impl Kind {
             Spec::Site(_) => Self::Site,
             Spec::Repository(_) => Self::Repository,
             Spec::Component(_) => Self::Component,
+            Spec::Schedule(_) => Self::Schedule,
         }
     }
 }
@@ -148,7 +155,9 @@ impl Declared {
     pub fn component(&self, name: &str) -> Result<&ComponentSpec, Fault> {
         match &self.find(Kind::Component, name)?.spec {
             Some(Spec::Component(spec)) => Ok(spec),
-            Some(Spec::Site(_) | Spec::Repository(_)) | None => Err(not_found("component", name, self.names(Kind::Component))),
+            Some(Spec::Site(_) | Spec::Repository(_) | Spec::Schedule(_)) | None => {
+                Err(not_found("component", name, self.names(Kind::Component)))
+            }
         }
     }
 
@@ -180,7 +189,7 @@ impl Declared {
             .iter()
             .filter_map(|((_, name), resource)| match &resource.spec {
                 Some(Spec::Component(component)) => Some((name, resource, component)),
-                Some(Spec::Site(_) | Spec::Repository(_)) | None => None,
+                Some(Spec::Site(_) | Spec::Repository(_) | Spec::Schedule(_)) | None => None,
             })
             .flat_map(|(name, resource, component)| {
                 component.instances.iter().filter_map(move |spec| {

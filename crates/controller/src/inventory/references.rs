@@ -31,6 +31,7 @@ pub fn problems(declared: &Declared, sites_of_agents: &BTreeMap<Name, Name>) -> 
             problems.push(format!("instances {other} and {} both are {place} of agent {}", instance.name, instance.agent));
         }
     }
+    problems.extend(super::schedule::problems(declared));
     for (kind, name, resource) in declared.iter() {
         if let Some(muster_wire::proto::v1::resource::Spec::Component(spec)) = &resource.spec
             && !spec.repository.is_empty()
@@ -53,7 +54,7 @@ fn missing(declared: &Declared, instance: &DeclaredInstance<'_>, kind: Kind, nam
     }
 }
 
-fn meant<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> String {
+pub(super) fn meant<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> String {
     let near = nearest(name, known, MOST_NEAR);
     if near.is_empty() { String::new() } else { format!("; did you mean {}?", near.join(" or ")) }
 }
@@ -66,21 +67,22 @@ fn place(instance: &DeclaredInstance<'_>) -> Option<String> {
     Some(path.trim_end_matches('/').to_owned())
 }
 
-/// The components that use a repository or stand at a site.
+/// What uses a repository, stands at a site or is about a component, each as `component orders-db`.
 #[must_use]
 pub fn users(declared: &Declared, kind: Kind, name: &Name) -> Vec<String> {
     let mut users: Vec<String> = match kind {
-        Kind::Site => declared.instances().filter(|i| i.site == *name).map(|i| i.name.component.to_string()).collect(),
+        Kind::Site => declared.instances().filter(|i| i.site == *name).map(|i| format!("component {}", i.name.component)).collect(),
         Kind::Repository => declared
             .iter()
             .filter_map(|(_, component, resource)| match &resource.spec {
                 Some(muster_wire::proto::v1::resource::Spec::Component(spec)) if spec.repository == name.as_str() => {
-                    Some(component.to_string())
+                    Some(format!("component {component}"))
                 }
                 Some(_) | None => None,
             })
             .collect(),
-        Kind::Component => Vec::new(),
+        Kind::Component => super::schedule::of_component(declared, name).map(|schedule| format!("schedule {schedule}")).collect(),
+        Kind::Schedule => Vec::new(),
     };
     users.dedup();
     users
@@ -148,6 +150,6 @@ mod tests {
         ]);
         let joined = BTreeMap::from([("one".parse().unwrap(), "y".parse().unwrap())]);
         assert!(problems(&declared, &joined)[0].contains("stands at y"));
-        assert_eq!(users(&declared, Kind::Site, &"x".parse().unwrap()), ["a"]);
+        assert_eq!(users(&declared, Kind::Site, &"x".parse().unwrap()), ["component a"]);
     }
 }

@@ -15,7 +15,7 @@ use muster_wire::nearest::did_you_mean;
 use muster_wire::proto::v1::resource::Spec;
 use muster_wire::proto::v1::{ComponentSpec, ResourceKind};
 
-use crate::operation::asked::{Asked, What};
+use crate::operation::asked::{Asked, Run, What};
 use crate::operation::conflict;
 use crate::operation::fleet::Fleet;
 use crate::operation::journal::{self, Journaled};
@@ -24,8 +24,9 @@ use crate::operation::kinds::{Settled, backup, check, discard, restore, verify};
 use crate::operation::retry;
 use crate::operation::shared::{Shared, pass};
 use crate::operation::state::State;
+use crate::schedule::lane::{Lane, Last};
 use crate::store::requests::{self, Remembered};
-use crate::store::{Connection, operations, points, resources, shards};
+use crate::store::{Connection, lanes, operations, points, resources, shards};
 
 /// Nothing may stand still for longer where nobody said otherwise.
 const STALL_LIMIT: Duration = Duration::from_secs(15 * 60);
@@ -58,11 +59,23 @@ pub(super) async fn accept(shared: &Arc<Shared>, asked: &Asked) -> Result<(Journ
         let remembered = Remembered { digest: asked.digest.clone(), operation: state.id };
         requests::insert(connection, &asked.caller, request_id, &remembered, now).await?;
     }
+    if let Some(run) = &asked.run {
+        move_lane(connection, run, state.id).await?;
+    }
     let journaled = journal::accept(&mut write, state).await?;
     write.commit().await?;
     shared.hub.committed(journaled.last_event);
     pass("controller.stop2.accepted")?;
     Ok((journaled, true))
+}
+
+/// The lane of the schedule moves on together with the operation, or neither does.
+async fn move_lane(connection: &mut Connection, run: &Run, operation: OperationId) -> Result<(), Fault> {
+    let after = Lane { last: Some(Last { planned: run.planned, operation }), ..run.after.clone() };
+    if lanes::advance(connection, &after, run.before).await? {
+        return Ok(());
+    }
+    Err(Fault::refused(ErrorKind::Conflict, "this run of the schedule was decided meanwhile").hint("`muster schedules` shows what it did"))
 }
 
 fn check_form(asked: &Asked) -> Result<(), Fault> {
@@ -180,7 +193,7 @@ async fn component_spec(connection: &mut Connection, component: &Name) -> Result
     let declared = resources::get(connection, ResourceKind::Component, component).await?;
     match declared.map(|declared| declared.spec) {
         Some(Spec::Component(spec)) => Ok(spec),
-        Some(Spec::Site(_) | Spec::Repository(_)) | None => Err(no_component(connection, component).await?),
+        Some(Spec::Site(_) | Spec::Repository(_) | Spec::Schedule(_)) | None => Err(no_component(connection, component).await?),
     }
 }
 

@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use muster_common::name::Name;
+use muster_common::time::Timestamp;
 use serde::{Deserialize, Serialize};
+
+use crate::schedule::lane::Lane;
 
 /// A request for an operation.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,8 +26,21 @@ pub struct Asked {
     pub stall_limit: Option<Duration>,
     /// W3C trace context of the call. Empty: none.
     pub traceparent: String,
+    /// The run of a schedule that asks for it. `None`: a person or an operation asks.
+    pub run: Option<Run>,
     /// What is asked for.
     pub what: What,
+}
+
+/// A run of a schedule: its lane moves on in the transaction that accepts the operation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Run {
+    /// How far the lane must be, so that no run comes twice.
+    pub before: Timestamp,
+    /// The planned moment.
+    pub planned: Timestamp,
+    /// The lane after it, but for the operation.
+    pub after: Lane,
 }
 
 /// What is asked for, by kind. It is journaled with the operation, so that it can be asked for again.

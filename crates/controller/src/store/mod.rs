@@ -17,6 +17,7 @@ pub mod error;
 pub mod events;
 pub mod findings;
 pub mod history;
+pub mod lanes;
 pub mod meta;
 pub mod operations;
 pub mod operators;

@@ -33,6 +33,7 @@ pub fn kind_of(spec: &Spec) -> ResourceKind {
         Spec::Site(_) => ResourceKind::Site,
         Spec::Repository(_) => ResourceKind::Repository,
         Spec::Component(_) => ResourceKind::Component,
+        Spec::Schedule(_) => ResourceKind::Schedule,
     }
 }
 

@@ -11,4 +11,5 @@ mod operations;
 mod pausing;
 mod process;
 mod retrying;
+mod scheduling;
 mod world;

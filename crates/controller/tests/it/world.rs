@@ -5,6 +5,7 @@ use std::time::Duration;
 use muster_common::name::Name;
 use muster_controller::command::{init, operator_file};
 use muster_controller::config::{Config, Flags};
+use muster_controller::schedule::clock::Clock;
 use muster_controller::server::{self, Running};
 use muster_identity::bootstrap;
 use muster_identity::caller::Role;
@@ -85,7 +86,27 @@ impl World {
         Self::start_with(|_| {}).await
     }
 
+    /// Schedules go by this clock.
+    pub async fn start_by(clock: Clock) -> Self {
+        Self::make(clock, |_| {}).await
+    }
+
     pub async fn start_with(change: impl FnOnce(&mut Config)) -> Self {
+        Self::make(Clock::default(), change).await
+    }
+
+    /// Drains the controller, waits until `meanwhile` is done, and starts it anew on the same state.
+    pub async fn restart(self, meanwhile: impl FnOnce(&Clock)) -> Self {
+        let clock = self.running.api.agents.clock.clone();
+        self.running.drain(Duration::from_secs(10)).await.unwrap();
+        meanwhile(&clock);
+        let (registry, provider) = telemetry::meters("muster-controller", None).unwrap();
+        let config = config(self.folder.path());
+        let running = server::start_by(clock, config, registry.clone(), &provider.meter("test")).await.unwrap();
+        Self { folder: self.folder, running, admin: self.admin, registry, _meters: provider }
+    }
+
+    async fn make(clock: Clock, change: impl FnOnce(&mut Config)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut config = config(folder.path());
         change(&mut config);
@@ -93,7 +114,7 @@ impl World {
         let life = config.operator_certificate_life;
         let context = operator_file::make(&config, &authority, &name("admin"), Role::Admin, &name("test"), life).unwrap();
         let (registry, provider) = telemetry::meters("muster-controller", None).unwrap();
-        let running = server::start(config, registry.clone(), &provider.meter("test")).await.unwrap();
+        let running = server::start_by(clock, config, registry.clone(), &provider.meter("test")).await.unwrap();
         Self { folder, running, admin: context.credentials().unwrap(), registry, _meters: provider }
     }
 

@@ -154,6 +154,7 @@ pub fn asked(what: What) -> Asked {
         parent: None,
         stall_limit: None,
         traceparent: String::new(),
+        run: None,
         what,
     }
 }
