@@ -5,6 +5,7 @@
 //! looked at twice a second and nothing else depends on how long something took.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -143,11 +144,10 @@ impl Driver {
         }
         for (id, planned) in &schedules {
             for component in planned.spec.components.iter().filter_map(|text| text.parse::<Name>().ok()) {
-                let key = (id.clone(), component);
-                if !taken.contains_key(&key) {
-                    let lane = Lane::begin(id, &key.1, &planned.timing, now);
+                if let Entry::Vacant(place) = taken.entry((id.clone(), component)) {
+                    let lane = Lane::begin(id, &place.key().1, &planned.timing, now);
                     lanes::put(connection, &lane).await?;
-                    taken.insert(key, Kept::of(lane));
+                    place.insert(Kept::of(lane));
                 }
             }
         }

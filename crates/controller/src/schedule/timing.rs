@@ -227,7 +227,7 @@ mod tests {
                 if let Some(expected) = expected {
                     assert_eq!(timing.after(look), Some(expected), "{cron} {zone} after {look:?}");
                 }
-                let newest = all.iter().copied().filter(|planned| *planned <= look).next_back();
+                let newest = all.iter().copied().rfind(|planned| *planned <= look);
                 assert_eq!(timing.newest(from, look), newest, "{cron} {zone} up to {look:?}");
                 look = look.plus(Duration::from_secs(1_790));
             }

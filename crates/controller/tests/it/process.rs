@@ -167,6 +167,6 @@ async fn sighup_takes_the_log_level_again_and_a_second_controller_on_the_state_i
     let mut arguments = vec!["run", "--config", &paths.config];
     arguments.extend(other.iter().map(String::as_str));
     let second = run(&arguments);
-    assert!(!second.status.success() && text(&second.stderr).contains("another controller has it open"), "{}", text(&second.stderr));
+    assert!(!second.status.success() && text(&second.stderr).contains("another process of this machine"), "{}", text(&second.stderr));
     assert!(healthy(paths.metrics));
 }
