@@ -4,9 +4,10 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use muster_agent::config::Config;
 use muster_agent::{rights, run};
+use muster_service::manual;
 
 /// The agent of Muster: stands beside the data and does what the controller asks.
 #[derive(Debug, Parser)]
@@ -45,6 +46,12 @@ enum Command {
     },
     /// Print the version.
     Version,
+    /// Write the manual pages, for packages.
+    #[command(hide = true)]
+    Manual {
+        /// The folder, which must exist.
+        folder: PathBuf,
+    },
 }
 
 #[derive(Debug, clap::Args)]
@@ -89,6 +96,10 @@ fn act(command: Command) -> anyhow::Result<()> {
         Command::WalGet { .. } => Ok(()),
         Command::Version => {
             println!("muster-agent {}", env!("CARGO_PKG_VERSION"));
+            Ok(())
+        }
+        Command::Manual { folder } => {
+            manual::write(Arguments::command(), "8", &folder)?;
             Ok(())
         }
     }

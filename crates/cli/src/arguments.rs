@@ -104,6 +104,9 @@ pub enum Command {
     Version(command::version::Arguments),
     /// Prints a completion script for a shell.
     Completion(command::completion::Arguments),
+    /// Writes the manual pages, for packages.
+    #[command(hide = true)]
+    Manual(command::manual::Arguments),
 }
 
 /// What commands are given.
@@ -168,6 +171,7 @@ pub async fn run(arguments: Arguments) -> Result<Exit, Fault> {
         Command::Repo(arguments) => command::repo::run(&app, arguments).await,
         Command::Version(arguments) => command::version::run(&app, arguments).await,
         Command::Completion(arguments) => command::completion::run(&app, &arguments),
+        Command::Manual(arguments) => command::manual::run(&app, &arguments),
     }
 }
 

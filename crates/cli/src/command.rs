@@ -13,6 +13,7 @@ pub mod discard;
 pub mod findings;
 pub mod get;
 pub mod history;
+pub mod manual;
 pub mod operator;
 pub mod ops;
 pub mod pause;

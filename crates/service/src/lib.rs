@@ -6,6 +6,7 @@ pub mod clock;
 pub mod config;
 pub mod files;
 pub mod log_limit;
+pub mod manual;
 pub mod metrics;
 pub mod shutdown;
 pub mod tasks;

@@ -7,9 +7,11 @@ pub mod operator_file;
 pub mod run;
 pub mod store;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
+use muster_service::manual;
 
 /// The exit code of a command that failed.
 const FAILED: u8 = 1;
@@ -46,6 +48,12 @@ enum Command {
     Store(store::Store),
     /// Prints the version.
     Version,
+    /// Writes the manual pages, for packages.
+    #[command(hide = true)]
+    Manual {
+        /// The folder, which must exist.
+        folder: PathBuf,
+    },
 }
 
 /// Runs what was typed.
@@ -61,6 +69,7 @@ pub fn main() -> ExitCode {
             println!("muster-controller {}", env!("CARGO_PKG_VERSION"));
             Ok(())
         }
+        Command::Manual { folder } => manual::write(Cli::command(), "8", &folder).map(|_| ()).map_err(anyhow::Error::from),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
