@@ -6,7 +6,7 @@ SHELL := /bin/bash
 MAKEFLAGS += --no-print-directory
 export RUST_BACKTRACE := 0
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test quick real soak lint bench fmt audit clean
+.PHONY: help setup build demo test quick real soak lint bench fmt audit package package-test clean
 
 CARGO := cargo
 LOCKED := --locked
@@ -20,6 +20,7 @@ help:
 	@echo "make bench [NAME=...]   the benchmarks, as tables and as target/bench/<name>.json"
 	@echo "make soak               long property runs"
 	@echo "make audit [ADVISORY_DB=PATH]   licences, sources, advisories"
+	@echo "make package [PROFILE=dev]   a Debian package; make package-test installs it into a fresh Debian"
 	@echo "make fmt | setup | clean"
 
 setup:
@@ -53,6 +54,14 @@ lint: setup
 
 bench: setup
 	@tools/bench $(NAME)
+
+# A Debian package from release binaries (PROFILE=dev: from the development build), in target/debian.
+package: setup
+	@tools/package
+
+# Installs the package of the development build into a fresh Debian. Needs root, debootstrap and a Debian mirror.
+package-test: build
+	@tools/package-test
 
 fmt:
 	@$(CARGO) fmt --all

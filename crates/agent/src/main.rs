@@ -88,7 +88,7 @@ fn act(command: Command) -> anyhow::Result<()> {
                 println!("{}: good", file.config.display());
                 return Ok(());
             }
-            runtime()?.block_on(run::run(config))
+            runtime()?.block_on(run::run(config, &file.config))
         }
         Command::Enroll { file } => runtime()?.block_on(run::enroll(Config::load(&file.config)?)),
         Command::MissingRights { file } => runtime()?.block_on(rights::print_missing(&Config::load(&file.config)?)),

@@ -1,6 +1,6 @@
 //! The whole agent: state opened, joined, duties and tasks and the link started, served until asked to stop.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use muster_identity::client::ReloadableClient;
 use muster_identity::credentials::CredentialFolder;
 use muster_service::metrics::{self, Health, HealthCheck};
 use muster_service::tasks::TaskGate;
-use muster_service::telemetry::{self, TelemetryOptions};
+use muster_service::telemetry::{self, LevelSwitch, TelemetryOptions};
 use muster_service::{clock, files, shutdown};
 use prometheus::Registry;
 use tokio::net::TcpListener;
@@ -42,18 +42,19 @@ const DRAIN: Duration = Duration::from_secs(15);
 /// How long a task that is asked to stop may take.
 const GRACE: Duration = Duration::from_secs(60);
 
-/// Runs the agent until SIGTERM or SIGINT.
+/// Runs the agent until SIGTERM or SIGINT. `file` is where its configuration came from: SIGHUP reads the log level there again.
 ///
 /// # Errors
 /// What keeps it from starting, or a part that ended by itself.
-pub async fn run(config: Config) -> anyhow::Result<()> {
+pub async fn run(config: Config, file: &Path) -> anyhow::Result<()> {
     let format = config.log.format;
     let options = TelemetryOptions { service_name: "muster-agent", instance: None, format, level: config.log.level.clone() };
     let telemetry = telemetry::init(options).context("start telemetry")?;
     let token = CancellationToken::new();
     shutdown::on_signal(token.clone()).context("handle signals")?;
     let gate = TaskGate::new(token);
-    let served = serve(&config, &gate, telemetry.registry()).await;
+    let level = Level { file: file.to_owned(), switch: telemetry.level_switch() };
+    let served = serve(&config, &gate, telemetry.registry(), level).await;
     let closed = gate.close(DRAIN).await;
     tokio::task::spawn_blocking(move || telemetry.shutdown()).await.context("stop telemetry")?;
     // The state directory is this process's until nothing of it runs any more.
@@ -65,7 +66,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     }
 }
 
-async fn serve(config: &Config, gate: &TaskGate, registry: Registry) -> anyhow::Result<StateDirectory> {
+async fn serve(config: &Config, gate: &TaskGate, registry: Registry, level: Level) -> anyhow::Result<StateDirectory> {
     let state = StateDirectory::open(&config.state_directory)?;
     let identity = state.join("identity");
     let joining = membership::join(&identity, config.token_file.as_deref(), &config.controllers, gate.token());
@@ -91,7 +92,7 @@ async fn serve(config: &Config, gate: &TaskGate, registry: Registry) -> anyhow::
     let runner = Arc::new(Runner::new(agent.clone(), gate.clone()));
     instruments::show(&agent, &runner, seen);
     runner.submit(agent.inbox.under_way(), false);
-    start(agent, runner, member, link_state, gate)?;
+    start(agent, runner, member, link_state, level, gate)?;
     gate.token().cancelled().await;
     Ok(state)
 }
@@ -138,6 +139,7 @@ fn start(
     runner: Arc<Runner>,
     member: Member,
     link_state: watch::Sender<LinkState>,
+    level: Level,
     gate: &TaskGate,
 ) -> anyhow::Result<()> {
     let client = ReloadableClient::new(&member.credentials).context("use the agent's certificate")?;
@@ -152,13 +154,27 @@ fn start(
     vital("kept directories", Box::pin(duty::keep::serve(agent.clone(), runner, gate.clone())));
     vital("housekeeping", Box::pin(duty::house::serve(agent, gate.clone())));
     vital("link", Box::pin(dial::serve(talk, client.clone(), controllers, renewed.clone(), link_state, gate.clone())));
-    vital("reloading", Box::pin(reload(member.folder.clone(), client.clone(), renewed.clone(), gate.clone())));
+    vital("reloading", Box::pin(reload(member.folder.clone(), client.clone(), renewed.clone(), level, gate.clone())));
     vital("certificate", Box::pin(membership::keep_renewed(member, client, renewed, gate.clone())));
     Ok(())
 }
 
-/// SIGHUP reads the credentials anew.
-async fn reload(folder: CredentialFolder, client: Arc<ReloadableClient>, renewed: Arc<Notify>, gate: TaskGate) {
+/// Where the log level stands, and what puts it in force.
+struct Level {
+    file: PathBuf,
+    switch: LevelSwitch,
+}
+
+impl Level {
+    fn read_again(&self) -> anyhow::Result<String> {
+        let level = Config::load(&self.file)?.log.level;
+        self.switch.set(&level)?;
+        Ok(level)
+    }
+}
+
+/// SIGHUP reads the log level and the credentials anew. All else in the file needs a restart.
+async fn reload(folder: CredentialFolder, client: Arc<ReloadableClient>, renewed: Arc<Notify>, level: Level, gate: TaskGate) {
     let mut asked = match shutdown::reloads() {
         Ok(asked) => asked,
         Err(error) => {
@@ -170,6 +186,10 @@ async fn reload(folder: CredentialFolder, client: Arc<ReloadableClient>, renewed
         tokio::select! {
             _ = asked.recv() => {}
             () = gate.token().cancelled() => return,
+        }
+        match level.read_again() {
+            Ok(level) => tracing::info!(level, "log level read anew"),
+            Err(error) => tracing::error!(error = format!("{error:#}"), "the log level stays as it was"),
         }
         match folder.load().and_then(|credentials| client.reload(&credentials)) {
             Ok(()) => {

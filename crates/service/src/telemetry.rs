@@ -76,17 +76,29 @@ pub struct Telemetry {
     registry: Registry,
     meters: SdkMeterProvider,
     traces: SdkTracerProvider,
-    filter: tracing_subscriber::reload::Handle<EnvFilter, tracing_subscriber::Registry>,
+    level: LevelSwitch,
 }
 
-impl Telemetry {
+/// Puts another log level in force while the process runs.
+#[derive(Clone, Debug)]
+pub struct LevelSwitch(tracing_subscriber::reload::Handle<EnvFilter, tracing_subscriber::Registry>);
+
+impl LevelSwitch {
     /// Puts another log level or filter in force, for a reload.
     ///
     /// # Errors
     /// Where it is none; then the old one stays.
-    pub fn set_level(&self, level: &str) -> Result<(), TelemetryError> {
+    pub fn set(&self, level: &str) -> Result<(), TelemetryError> {
         let refused = |message: String| TelemetryError::Level { level: level.to_owned(), message };
-        self.filter.reload(filter(level)?).map_err(|error| refused(error.to_string()))
+        self.0.reload(filter(level)?).map_err(|error| refused(error.to_string()))
+    }
+}
+
+impl Telemetry {
+    /// What changes the log level.
+    #[must_use]
+    pub fn level_switch(&self) -> LevelSwitch {
+        self.level.clone()
     }
 
     /// What `/metrics` shows. Instruments come from `opentelemetry::global::meter("…")`.
@@ -126,7 +138,7 @@ pub fn init(options: TelemetryOptions) -> Result<Telemetry, TelemetryError> {
     let (level, filter) = tracing_subscriber::reload::Layer::new(filter(&options.level)?);
     tracing_subscriber::registry().with(level).with(spans).with(lines).try_init().map_err(|_| TelemetryError::Twice)?;
     opentelemetry::global::set_meter_provider(meters.clone());
-    Ok(Telemetry { registry, meters, traces, filter })
+    Ok(Telemetry { registry, meters, traces, level: LevelSwitch(filter) })
 }
 
 /// A meter provider whose instruments the registry shows, and OTLP too where it is asked for.

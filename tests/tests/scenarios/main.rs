@@ -3,6 +3,7 @@
 mod clients;
 mod controller_store;
 mod cookbook;
+mod deployment;
 mod kills;
 mod postgres;
 mod restored_controller;

@@ -23,7 +23,8 @@ pub struct Arguments {
 /// Where one cannot be written.
 pub fn run(app: &App, arguments: &Arguments) -> Result<Exit, Fault> {
     let written = manual::write(All::command(), "1", &arguments.folder);
-    let count = written.map_err(|error| Fault::refused(ErrorKind::InvalidArgument, error.to_string()).hint("make the folder, or name another"))?;
+    let count =
+        written.map_err(|error| Fault::refused(ErrorKind::InvalidArgument, error.to_string()).hint("make the folder, or name another"))?;
     app.console.note(&format!("{count} pages in {}", arguments.folder.display()));
     Ok(Exit::Ok)
 }

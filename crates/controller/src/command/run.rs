@@ -85,7 +85,7 @@ async fn serve_until_asked(config: Config, flags: &Flags, telemetry: &Telemetry,
 fn reload(running: &Running, flags: &Flags, telemetry: &Telemetry) {
     let reloaded = || {
         let config = config::load(flags)?;
-        telemetry.set_level(&config.log_level)?;
+        telemetry.level_switch().set(&config.log_level)?;
         running.reload_certificate()
     };
     match reloaded() {
