@@ -74,6 +74,8 @@ pub enum Command {
     Schedules(command::schedules::Arguments),
     /// Lists operations, newest first.
     Ops(command::ops::Arguments),
+    /// All that happened to one operation, and why it failed.
+    Logs(command::logs::Arguments),
     /// Follows an operation to its end, or all operations.
     Watch(command::watch::Arguments),
     /// Waits until an operation has ended; the exit code tells how.
@@ -100,6 +102,8 @@ pub enum Command {
     Context(command::context::Arguments),
     /// Repositories themselves, on any machine that reaches them, with no controller.
     Repo(command::repo::Arguments),
+    /// One archive for whoever helps, without secrets.
+    SupportBundle(command::support_bundle::Arguments),
     /// The version of this command and of the controller.
     Version(command::version::Arguments),
     /// Prints a completion script for a shell.
@@ -156,6 +160,7 @@ pub async fn run(arguments: Arguments) -> Result<Exit, Fault> {
         Command::Check(arguments) => command::check::run(&app, arguments).await,
         Command::Schedules(arguments) => command::schedules::run(&app, arguments).await,
         Command::Ops(arguments) => command::ops::run(&app, arguments).await,
+        Command::Logs(arguments) => command::logs::run(&app, arguments).await,
         Command::Watch(arguments) => command::watch::run(&app, arguments).await,
         Command::Wait(arguments) => command::wait::run(&app, arguments).await,
         Command::Cancel(arguments) => command::cancel::run(&app, arguments).await,
@@ -169,6 +174,7 @@ pub async fn run(arguments: Arguments) -> Result<Exit, Fault> {
         Command::Operator(arguments) => command::operator::run(&app, arguments).await,
         Command::Context(arguments) => command::context::run(&app, arguments).await,
         Command::Repo(arguments) => command::repo::run(&app, arguments).await,
+        Command::SupportBundle(arguments) => command::support_bundle::run(&app, arguments).await,
         Command::Version(arguments) => command::version::run(&app, arguments).await,
         Command::Completion(arguments) => command::completion::run(&app, &arguments),
         Command::Manual(arguments) => command::manual::run(&app, &arguments),

@@ -51,6 +51,17 @@ impl Console {
         }
     }
 
+    /// A value of our own where a machine reads, the text where a person does.
+    ///
+    /// # Errors
+    /// Where it cannot be written.
+    pub fn value_or(&self, value: &serde_json::Value, text: &str) -> Result<(), Fault> {
+        match self.output {
+            Output::Text => self.data(text),
+            Output::Json | Output::Yaml => self.value(value),
+        }
+    }
+
     /// A value of our own, in the form that was asked for.
     ///
     /// # Errors

@@ -65,6 +65,13 @@ impl Controller {
         Ok(Self { channel: connection.channel, context: connection.context, place: connection.endpoints.join(", "), retry_for, console })
     }
 
+    /// The same controller, tried again for this long at most.
+    #[must_use]
+    pub fn tried_for(mut self, most: Duration) -> Self {
+        self.retry_for = self.retry_for.min(most);
+        self
+    }
+
     /// `InventoryService`.
     #[must_use]
     pub fn inventory(&self) -> InventoryServiceClient<Traced> {

@@ -10,6 +10,8 @@ pub mod context;
 pub mod controller;
 pub mod exit;
 pub mod follow;
+pub mod last_page;
 pub mod place;
 pub mod progress;
 pub mod render;
+pub mod tar;

@@ -6,6 +6,7 @@ pub mod agents;
 pub mod amount;
 pub mod fault;
 pub mod findings;
+pub mod logs;
 pub mod loss;
 pub mod operation;
 pub mod pause;

@@ -9,5 +9,6 @@ pub mod fault;
 pub mod id;
 pub mod name;
 pub mod position;
+pub mod redact;
 pub mod size;
 pub mod time;

@@ -103,7 +103,7 @@ pub async fn start_by(schedules: Clock, mut config: Config, registry: Registry, 
     let credentials = own_certificate::renewed_where_due(&config, &authority, clock::now()).context("take the controller's certificate")?;
     let tls = ReloadableServer::new(&credentials).context("serve with the controller's certificate")?;
     let store = open_store(&config).await?;
-    let api = assemble(schedules, config, authority, store, meter).await?;
+    let api = assemble(schedules, config, authority, store, meter, registry.clone()).await?;
     let sickness: tasks::Sickness = Arc::new(ArcSwap::from_pointee(None));
     let (health, health_service) = tonic_health::server::health_reporter();
     let running_tasks = tasks::Background { api: api.clone(), tls: tls.clone(), sickness: sickness.clone() };
@@ -142,7 +142,7 @@ async fn listen(address: SocketAddr, what: &str) -> Result<TcpListener> {
     TcpListener::bind(address).await.with_context(|| format!("listen on {address} for {what}; HINT: another process may have that port"))
 }
 
-async fn assemble(clock: Clock, config: Config, authority: Authority, store: Store, meter: &Meter) -> Result<Api> {
+async fn assemble(clock: Clock, config: Config, authority: Authority, store: Store, meter: &Meter, registry: Registry) -> Result<Api> {
     let told = |fault: muster_common::fault::Fault| anyhow::anyhow!(fault);
     let courier = Courier::default();
     let observations = Observations::default();
@@ -173,6 +173,7 @@ async fn assemble(clock: Clock, config: Config, authority: Authority, store: Sto
     findings.measure(meter);
     Ok(Api {
         agents,
+        registry,
         findings,
         authority: Arc::new(authority),
         config: Arc::new(config),

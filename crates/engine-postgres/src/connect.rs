@@ -39,8 +39,14 @@ pub enum Purpose {
 /// Why a connection did not come up.
 #[derive(Clone, Debug)]
 pub enum ConnectError {
-    /// Nothing listens there, or it answers that it is starting up or shutting down.
+    /// Nothing listens there.
     NotThere(String),
+    /// A server answers that it starts, stops or recovers, and lets nobody in yet.
+    NotYet(String),
+    /// A server has no connection left, for anybody or for this role.
+    Full(String),
+    /// Something listens and does not answer.
+    Silent(String),
     /// A server answered and refuses this login.
     Refused(String),
     /// The agent's own side: the password file.
@@ -55,6 +61,15 @@ impl ConnectError {
         match self {
             Self::NotThere(why) => Fault::refused(ErrorKind::FailedPrecondition, format!("{at}: {why}"))
                 .hint("start the server, or correct the instance's address; the server's log tells why it does not run"),
+            Self::NotYet(why) => Fault::refused(ErrorKind::FailedPrecondition, format!("{at}: {why}"))
+                .hint("wait until it lets clients in; the server's log tells how far it is"),
+            Self::Full(why) => Fault::refused(ErrorKind::FailedPrecondition, format!("{at}: {why}")).hint(format!(
+                "end sessions that idle (SELECT pid, state, query FROM pg_stat_activity), or raise max_connections, or the role's own limit: \
+                 ALTER ROLE {} CONNECTION LIMIT -1",
+                crate::rights::identifier(&config.user),
+            )),
+            Self::Silent(why) => Fault::refused(ErrorKind::FailedPrecondition, format!("{at}: {why}"))
+                .hint("look at the machine's load and disks, at what stands between, and at the server's log"),
             Self::Refused(why) => Fault::refused(ErrorKind::FailedPrecondition, format!("{at}: {why}")).hint(format!(
                 "make the role and let it in: CREATE ROLE {user} LOGIN REPLICATION; and a line for it in pg_hba.conf, for \"{database}\" and for \"replication\"; \
                  put its password into the instance's passwordFile or into .pgpass of the agent's user",
@@ -108,7 +123,7 @@ pub async fn connect_by(settings: &tokio_postgres::Config) -> Result<Session, Co
     let connecting = tokio::time::timeout(CONNECT_TIMEOUT, settings.connect(NoTls));
     let (client, connection) = match connecting.await {
         Ok(connected) => connected.map_err(|error| judge(&error))?,
-        Err(_) => return Err(ConnectError::NotThere(format!("no answer in {} s", CONNECT_TIMEOUT.as_secs()))),
+        Err(_) => return Err(ConnectError::Silent(format!("no answer in {} s", CONNECT_TIMEOUT.as_secs()))),
     };
     let driver = tokio::spawn(async move {
         if let Err(error) = connection.await {
@@ -120,7 +135,8 @@ pub async fn connect_by(settings: &tokio_postgres::Config) -> Result<Session, Co
 
 fn judge(error: &tokio_postgres::Error) -> ConnectError {
     match error.as_db_error() {
-        Some(answer) if *answer.code() == SqlState::CANNOT_CONNECT_NOW => ConnectError::NotThere(answer.message().to_owned()),
+        Some(answer) if *answer.code() == SqlState::CANNOT_CONNECT_NOW => ConnectError::NotYet(answer.message().to_owned()),
+        Some(answer) if *answer.code() == SqlState::TOO_MANY_CONNECTIONS => ConnectError::Full(answer.message().to_owned()),
         Some(answer) => ConnectError::Refused(answer.message().to_owned()),
         None => {
             let text = tell(error);

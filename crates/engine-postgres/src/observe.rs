@@ -49,7 +49,8 @@ pub async fn observe(instance: &Postgres, depth: Depth) -> Observation {
         }
         seen.role = Role::Unknown;
         let message = format!("the server took longer than {} ms to answer", BOUND.as_millis());
-        seen.conditions.push(bad("ServerReachable", true, message, "look at the machine's load and at the server's log"));
+        seen.conditions.push(bad("ServerReachable", true, message.clone(), "look at the machine's load and at the server's log"));
+        seen.conditions.push(bad("Answers", false, message, "look at the machine's load and at the server's log"));
     }
     if seen.conditions.iter().all(|condition| condition.name != "DataDirectory") && depth == Depth::Full {
         seen.conditions.push(conditions::data_directory_alone(&instance.config));
@@ -119,6 +120,14 @@ fn unreachable(instance: &Postgres, error: &ConnectError, seen: &mut Observation
         _ => Role::Unknown,
     };
     let fault = error.fault(&instance.config);
+    // What has a reason of its own is told by it too.
+    let reason = match error {
+        ConnectError::NotYet(_) => Some("Startup"),
+        ConnectError::Full(_) => Some("Connections"),
+        ConnectError::Silent(_) => Some("Answers"),
+        ConnectError::NotThere(_) | ConnectError::Refused(_) | ConnectError::Own(_) => None,
+    };
+    seen.conditions.extend(reason.map(|name| bad(name, false, fault.message.clone(), fault.hint.clone())));
     let mut condition: Condition = bad("ServerReachable", true, fault.message, fault.hint);
     if let Ok(Postmaster::Alive { pid, .. }) = running {
         condition.message.push_str(&format!("; a server (process {pid}) holds the data directory"));

@@ -220,6 +220,7 @@ pub const RULES: &[(&str, Rule)] = &[
     ("/muster.v1.RecoveryService/Verify", OPERATOR),
     ("/muster.v1.RepositoryService/Check", OPERATOR),
     ("/muster.v1.RepositoryService/ListPoints", VIEWER),
+    ("/muster.v1.StatusService/Diagnose", OPERATOR),
     ("/muster.v1.StatusService/Get", VIEWER),
     ("/muster.v1.StatusService/ListFindings", VIEWER),
     ("/muster.v1.StatusService/ListHistory", VIEWER),

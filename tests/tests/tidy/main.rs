@@ -5,5 +5,6 @@
 mod documents;
 mod edges;
 mod golden;
+mod metrics;
 mod sources;
 mod tree;

@@ -72,6 +72,14 @@ pub async fn one(controller: &Controller, kind: ResourceKind, name: &str) -> Res
     convert::required(answer.resource, "resource")
 }
 
+/// All that is declared.
+///
+/// # Errors
+/// Where the controller cannot be reached.
+pub async fn everything(controller: &Controller) -> Result<Vec<Resource>, Fault> {
+    all(controller, ResourceKind::Unspecified).await
+}
+
 async fn all(controller: &Controller, kind: ResourceKind) -> Result<Vec<Resource>, Fault> {
     let mut all = Vec::new();
     let mut page_token = String::new();

@@ -1,6 +1,6 @@
 //! `muster status`: the one page, once or kept fresh.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 use muster_common::fault::{ErrorKind, Fault};
@@ -10,9 +10,13 @@ use muster_wire::{convert, status};
 use rand::RngExt;
 
 use crate::arguments::App;
+use crate::console::Output;
 use crate::controller::{Controller, Patience, Repeat};
 use crate::exit::Exit;
-use crate::render;
+use crate::{last_page, render};
+
+/// A controller that cannot be reached is tried for so long where its last page can be shown.
+const HURRY: Duration = Duration::from_secs(3);
 
 /// The arguments of `muster status`.
 #[derive(Debug, Args)]
@@ -37,7 +41,22 @@ pub async fn run(app: &App, arguments: Arguments) -> Result<Exit, Fault> {
     if arguments.watch {
         return watch(app, &controller, component).await;
     }
-    let page = page(&controller, &component).await?;
+    let kept = last_page::place(&controller.context, |name| std::env::var_os(name));
+    let last = kept.as_deref().filter(|_| app.console.output == Output::Text).and_then(last_page::read);
+    // Whoever has the last page need not wait long for a controller that is gone.
+    let controller = if last.is_some() { controller.tried_for(HURRY) } else { controller };
+    let page = match (page(&controller, &component).await, last) {
+        (Err(fault), Some(last)) if fault.kind == ErrorKind::Unavailable => {
+            app.console.data(&render::status::last(&last.page, &component, &controller.place, last.at, clock::now()))?;
+            return Err(fault);
+        }
+        (page, _) => page?,
+    };
+    if let Some(kept) = kept.filter(|_| component.is_empty())
+        && let Err(error) = last_page::keep(&kept, &page, clock::now())
+    {
+        tracing::debug!(error, "the page is not kept for when the controller is gone");
+    }
     show(app, &controller, &page)?;
     Ok(Exit::Ok)
 }

@@ -8,7 +8,9 @@ use muster_wire::proto::v1::{
     AgentStatus, ComponentStatus, ControllerStatus, InstanceRole, InstanceStatus, Operation, Priority, StatusPage, WhoAmIResponse,
 };
 
-use super::amount::{NOTHING, age, bytes, duration_or_nothing, instant_or_nothing, position, read_duration, read_instant, rounded, short};
+use super::amount::{
+    NOTHING, age, bytes, duration_or_nothing, instant, instant_or_nothing, position, read_duration, read_instant, rounded, short,
+};
 use super::{agents, findings, operation, pause, resource, table};
 use crate::progress;
 
@@ -38,6 +40,26 @@ pub fn page(page: &StatusPage, place: &str, here: Timestamp) -> String {
     text.push('\n');
     text.push_str(&findings::list(&page.findings, now));
     text
+}
+
+/// The last page that was seen of a controller that cannot be reached, `at` when. `component`: only this one; empty: all.
+#[must_use]
+pub fn last(last: &StatusPage, component: &str, place: &str, at: Timestamp, here: Timestamp) -> String {
+    let mut kept = last.clone();
+    kept.components.retain(|each| component.is_empty() || each.name == component);
+    kept.findings.retain(|each| component.is_empty() || each.component.is_empty() || each.component == component);
+    let hosts: Vec<&str> = place.split(", ").map(|endpoint| endpoint.rsplit_once(':').map_or(endpoint, |(host, _)| host)).collect();
+    let age = rounded(here.since(at));
+    format!(
+        "THE CONTROLLER AT {place} CANNOT BE REACHED. This is its last page, as of {} ({age} ago).\n\
+         Databases and agents go on without it; schedules, backups and restores wait for it.\n  \
+         on {}: systemctl status muster-controller; journalctl -u muster-controller -n 50\n  \
+         gone for good: `muster repo restore --help` brings a component back with no controller\n\n{}\
+         (all of this is {age} old)\n",
+        instant(at),
+        hosts.join(" or "),
+        page(&kept, place, at),
+    )
 }
 
 fn head(controller: &ControllerStatus, place: &str, now: Timestamp, here: Timestamp) -> String {

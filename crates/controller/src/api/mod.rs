@@ -15,6 +15,7 @@ pub mod repository;
 pub mod roles;
 pub mod schedules;
 pub mod status;
+mod status_diagnose;
 pub mod status_findings;
 pub mod status_page;
 
@@ -46,6 +47,8 @@ const MOST_REQUEST_ID: usize = 128;
 pub struct Api {
     /// The agents, and what stands behind them: store, operations, tasks.
     pub agents: Agents,
+    /// All instruments, as `/metrics` shows them.
+    pub registry: prometheus::Registry,
     /// What a person should know now.
     pub findings: Findings,
     /// Signs certificates.

@@ -11,9 +11,9 @@ use muster_wire::convert::{duration_to_proto, timestamp_to_proto};
 use muster_wire::proto::agent::v1::{LookClosely, SessionResponse, session_response::Message};
 use muster_wire::proto::v1::status_service_server::StatusService;
 use muster_wire::proto::v1::{
-    ListFindingsRequest, ListFindingsResponse, ListHistoryRequest, ListHistoryResponse, StatusPage, StatusServiceGetRequest,
-    StatusServiceGetResponse, StatusServiceWatchRequest, StatusServiceWatchResponse, WatchFindingsRequest, WatchFindingsResponse,
-    WhoAmIRequest, WhoAmIResponse,
+    DiagnoseRequest, DiagnoseResponse, ListFindingsRequest, ListFindingsResponse, ListHistoryRequest, ListHistoryResponse, StatusPage,
+    StatusServiceGetRequest, StatusServiceGetResponse, StatusServiceWatchRequest, StatusServiceWatchResponse, WatchFindingsRequest,
+    WatchFindingsResponse, WhoAmIRequest, WhoAmIResponse,
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::{Request, Response, Status};
@@ -91,6 +91,10 @@ impl StatusService for StatusPages {
             let _place = &place;
         });
         Ok(Response::new(self.api.while_allowed(&caller, events)))
+    }
+
+    async fn diagnose(&self, _: Request<DiagnoseRequest>) -> Result<Response<DiagnoseResponse>, Status> {
+        answer(self.api.diagnose())
     }
 
     async fn list_history(&self, request: Request<ListHistoryRequest>) -> Result<Response<ListHistoryResponse>, Status> {

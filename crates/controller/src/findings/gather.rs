@@ -13,7 +13,7 @@ use muster_wire::proto::v1::{self, ComponentSpec, OperationState, Position, Reco
 
 use crate::agents::link::Agents;
 use crate::api::Api;
-use crate::api::status_page::measured_rto;
+use crate::api::status_page::{measured_rto, verification};
 use crate::findings::world::{Agent, Component, Controller, Disk, Instance, Point, Seen, Standing, Stored, Unfinished, World};
 use crate::inventory::{Declared, DeclaredInstance, Kind};
 use crate::operation::handle::ListFilter;
@@ -80,7 +80,17 @@ async fn stored(connection: &mut Connection, component: &Name) -> Result<Stored,
         }
         None => None,
     };
-    Ok(Stored { newest: newest.as_ref().map(point), measured_rto: measured_rto(connection, component).await?, failed_backup })
+    let verification = verification(connection, component).await?.unwrap_or_default();
+    let instant = |at: Option<&prost_types::Timestamp>| at.and_then(|at| timestamp_from_proto(at, "at").ok());
+    let found = (!verification.problem.is_empty()).then_some(&verification);
+    Ok(Stored {
+        newest: newest.as_ref().map(point),
+        measured_rto: measured_rto(connection, component).await?,
+        failed_backup,
+        failed_verification: found
+            .and_then(|found| Some((found.operation_id.parse().ok()?, instant(found.at.as_ref())?, found.problem.clone()))),
+        verified: instant(verification.passed_at.as_ref()),
+    })
 }
 
 fn point(point: &RecoveryPoint) -> Point {

@@ -24,6 +24,9 @@ const REFUSED_TOLD: std::time::Duration = std::time::Duration::from_secs(3_600);
 /// An operator's certificate with less than this left is told.
 const OPERATOR_CERTIFICATE: std::time::Duration = std::time::Duration::from_secs(10 * 86_400);
 
+/// A verification that passed longer ago is told.
+const VERIFICATION_OLD: std::time::Duration = std::time::Duration::from_secs(14 * 86_400);
+
 /// That a rule holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Held {
@@ -130,11 +133,32 @@ impl Judges {
             }
             (Some(rto), None) => {
                 let told = format!("the objective is {}", show(rto));
-                holds(Rule::RtoNotMeasured, told, format!("`muster restore {name} --beside FOLDER` on a machine with room"));
+                holds(Rule::RtoNotMeasured, told, format!("`muster verify {name}`"));
             }
             (Some(_), Some(_)) | (None, _) => {}
         }
+        self.verified(component, now);
         self.writers(component);
+    }
+
+    fn verified(&mut self, component: &Component, now: Timestamp) {
+        let (name, stored) = (&component.name, &component.stored);
+        let mut holds = |rule, evidence: String, hint: String| {
+            self.holds(rule, Subject::Component(name.clone()), Some(name), evidence, hint);
+        };
+        let verify = format!("`muster verify {name}`");
+        if let Some((operation, at, why)) = &stored.failed_verification {
+            let id = operation.to_string();
+            let told = format!("{}: {why} ({} ago)", short(&id), seconds(now.since(*at)));
+            holds(Rule::VerificationFailed, told, format!("`muster logs {}`; then `muster backup {name}` and {verify}", short(&id)));
+        }
+        match stored.verified.map(|at| now.since(at)) {
+            None if stored.newest.is_some() => holds(Rule::NeverVerified, "no verification has passed yet".to_owned(), verify),
+            Some(age) if age > VERIFICATION_OLD => {
+                holds(Rule::VerificationOld, format!("the last that passed was {} ago", seconds(age)), verify);
+            }
+            None | Some(_) => {}
+        }
     }
 
     fn agents(&mut self, world: &World) {

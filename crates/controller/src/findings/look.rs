@@ -21,6 +21,7 @@ use crate::findings::judge::{blind, judge};
 use crate::findings::seen::{self, Sighted, Watched};
 use crate::findings::shown;
 use crate::findings::subject::Subject;
+use crate::findings::watch::{Figure, Measure};
 use crate::findings::world::World;
 use crate::store::{findings, history, sightings};
 
@@ -89,7 +90,7 @@ impl Looks {
             newest,
             refused: BTreeMap::new(),
         };
-        looks.publish();
+        looks.publish(Vec::new());
         Ok(looks)
     }
 
@@ -128,7 +129,7 @@ impl Looks {
             tell(&changes);
         }
         (self.damper, self.watched) = (damper, watched);
-        self.publish();
+        self.publish(figures(&world));
         Ok(())
     }
 
@@ -157,11 +158,11 @@ impl Looks {
         }
     }
 
-    fn publish(&self) {
+    fn publish(&self, figures: Vec<Figure>) {
         let mut all: Vec<Finding> =
             self.damper.all().map(|(rule, subject, standing)| shown::finding(rule, subject, standing, None)).collect();
         shown::sort(&mut all);
-        self.api.findings.publish(all, self.newest);
+        self.api.findings.publish(all, figures, self.newest);
     }
 }
 
@@ -190,6 +191,29 @@ fn tell(changes: &[Change]) {
             Change::Cleared(rule, subject, _) => tracing::info!(rule = %rule, %subject, "finding cleared"),
         }
     }
+}
+
+/// What is measured of what is declared.
+fn figures(world: &World) -> Vec<Figure> {
+    let mut figures = Vec::new();
+    for component in &world.components {
+        let age = component.stored.newest.as_ref().map(|point| world.now.since(point.finished));
+        for (what, value) in [
+            (Measure::Rpo, age),
+            (Measure::RpoObjective, component.rpo),
+            (Measure::Rto, component.stored.measured_rto),
+            (Measure::RtoObjective, component.rto),
+        ] {
+            figures.extend(value.map(|value| Figure { what, of: component.name.to_string(), value: value.as_secs_f64() }));
+        }
+        for instance in &component.instances {
+            let of = instance.name.to_string();
+            let lag = instance.seen.as_ref().and_then(|seen| seen.lag_bytes);
+            figures.extend(lag.map(|lag| Figure { what: Measure::Lag, of: of.clone(), value: lag as f64 }));
+            figures.push(Figure { what: Measure::Seen, of, value: if instance.seen.is_some() { 1.0 } else { 0.0 } });
+        }
+    }
+    figures
 }
 
 /// Whether a subject is still there: what is gone has no findings.

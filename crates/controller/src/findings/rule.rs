@@ -23,10 +23,16 @@ pub enum Rule {
     BackupFailed,
     /// The newest recovery point has pages that were damaged in the database already.
     DamagedPages,
-    /// A component with an RTO objective was never restored as a whole: nobody knows how long it takes.
+    /// A component with an RTO objective was never restored as a whole or verified: nobody knows how long it takes.
     RtoNotMeasured,
     /// The last complete restore took longer than the RTO objective.
     RtoBroken,
+    /// The component's last verification found that its recovery point is not good.
+    VerificationFailed,
+    /// A component has recovery points, and none was ever proved good.
+    NeverVerified,
+    /// No recovery point of the component was proved good for more than 14 days.
+    VerificationOld,
     /// Every instance of a component is seen, and none takes writes.
     NoWriter,
     /// More than one instance of a PostgreSQL component takes writes.

@@ -28,7 +28,54 @@ pub struct Findings {
 #[derive(Clone, Debug, Default)]
 struct Present {
     findings: Arc<Vec<Finding>>,
+    figures: Arc<Vec<Figure>>,
     newest: EventNumber,
+}
+
+/// A figure that is shown as a metric: its instrument, its subject's label, its value.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Figure {
+    /// Which.
+    pub what: Measure,
+    /// The component's or the instance's name.
+    pub of: String,
+    /// The value.
+    pub value: f64,
+}
+
+/// What is measured of what is declared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Measure {
+    /// The age of a component's newest recovery point, in seconds.
+    Rpo,
+    /// Its objective.
+    RpoObjective,
+    /// How long a component's last complete restore took, in seconds.
+    Rto,
+    /// Its objective.
+    RtoObjective,
+    /// 1 where an instance is seen now, 0 where nobody sees it.
+    Seen,
+    /// Bytes that an instance is behind its upstream.
+    Lag,
+}
+
+impl Measure {
+    /// All of them.
+    pub const ALL: [Self; 6] = [Self::Rpo, Self::RpoObjective, Self::Rto, Self::RtoObjective, Self::Seen, Self::Lag];
+
+    /// The instrument's name, its description, and the label of its subject.
+    #[must_use]
+    pub const fn instrument(self) -> (&'static str, &'static str, &'static str) {
+        match self {
+            Self::Rpo => ("muster.component.rpo_seconds", "age of the newest recovery point", "component"),
+            Self::RpoObjective => ("muster.component.rpo_objective_seconds", "recovery point objective", "component"),
+            Self::Rto => ("muster.component.rto_seconds", "how long the last complete restore took", "component"),
+            Self::RtoObjective => ("muster.component.rto_objective_seconds", "recovery time objective", "component"),
+            Self::Seen => ("muster.instance.seen", "1 while an agent tells of the instance", "instance"),
+            Self::Lag => ("muster.instance.lag_bytes", "bytes behind the upstream", "instance"),
+        }
+    }
 }
 
 impl Default for Findings {
@@ -39,8 +86,8 @@ impl Default for Findings {
 
 impl Findings {
     /// Publishes what stands after a look: sorted, and the number of the newest event.
-    pub fn publish(&self, findings: Vec<Finding>, newest: EventNumber) {
-        *self.lock() = Present { findings: Arc::new(findings), newest };
+    pub fn publish(&self, findings: Vec<Finding>, figures: Vec<Figure>, newest: EventNumber) {
+        *self.lock() = Present { findings: Arc::new(findings), figures: Arc::new(figures), newest };
         self.newest.send_if_modified(|known| std::mem::replace(known, newest) != newest);
     }
 
@@ -91,6 +138,17 @@ impl Findings {
             });
         // The meter keeps it.
         let _registered = gauge.build();
+        for what in Measure::ALL {
+            let findings = self.clone();
+            let (name, description, label) = what.instrument();
+            let gauge = meter.f64_observable_gauge(name).with_description(description).with_callback(move |gauge| {
+                let figures = findings.lock().figures.clone();
+                for figure in figures.iter().filter(|figure| figure.what == what) {
+                    gauge.observe(figure.value, &[KeyValue::new(label, figure.of.clone())]);
+                }
+            });
+            let _registered = gauge.build();
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Present> {

@@ -70,6 +70,10 @@ pub struct Stored {
     pub newest: Option<Point>,
     /// How long the last complete restore took.
     pub measured_rto: Option<Duration>,
+    /// The last verification that found something, where none passed since: its operation, when, what.
+    pub failed_verification: Option<(OperationId, Timestamp, String)>,
+    /// When a verification last passed.
+    pub verified: Option<Timestamp>,
     /// The last backup that ended, where it failed: its operation, when, why.
     pub failed_backup: Option<(OperationId, Timestamp, String)>,
 }

@@ -31,7 +31,7 @@ async fn a_finding_is_raised_watched_measured_and_cleared_and_stays_in_the_histo
     let stands = listed(&mut status, "docs").await;
     let finding = stands.first().unwrap();
     assert_eq!((finding.name.as_str(), finding.subject.as_str()), ("RtoNotMeasured", "component/docs"));
-    assert!(finding.hint.contains("muster restore docs"), "{finding:?}");
+    assert!(finding.hint.contains("muster verify docs"), "{finding:?}");
     let page = status.get(StatusServiceGetRequest::default()).await.unwrap().into_inner().page.unwrap();
     assert_eq!(page.findings, stands);
     let raised = watched(&mut status, 0, 1).await;

@@ -11,11 +11,12 @@ use muster_controller::store::operations::{Filter, Record};
 use muster_controller::store::place::Place;
 use muster_controller::store::requests::Remembered;
 use muster_controller::store::{
-    Connection, Store, agents, answers, assignments, certificates, commands, events, meta, operations, operators, pauses, points, requests,
-    resources, shards, tokens,
+    Connection, Store, agents, answers, assignments, certificates, commands, events, findings, history, meta, operations, operators,
+    pauses, points, requests, resources, shards, sightings, tokens,
 };
 use muster_identity::caller::Role;
 use muster_wire::proto::agent::v1::{Assignment, Command, TaskOutcome};
+use muster_wire::proto::v1::history_entry::Entry;
 use muster_wire::proto::v1::{self, ResourceKind, resource::Spec};
 
 const NOW: Timestamp = Timestamp(1_000_000_000_000_000);
@@ -34,11 +35,52 @@ pub async fn every_table_gives_back_what_was_put_in(place: Place) {
     commanded(connection).await;
     remembered(connection).await;
     paused(connection).await;
+    found(connection).await;
     meta::set_behind(connection, "türkçe \u{1f600} \0").await.unwrap();
     write.commit().await.unwrap();
     let mut read = store.read().await.unwrap();
     assert_eq!(meta::behind(&mut read).await.unwrap(), "türkçe \u{1f600} \u{fffd}");
     meta::last_event(&mut read).await.unwrap();
+}
+
+async fn found(connection: &mut Connection) {
+    let finding =
+        v1::Finding { name: "RpoBroken".into(), subject: "component/docs".into(), component: "docs".into(), ..v1::Finding::default() };
+    let worse = v1::Finding { hint: "type".into(), ..finding.clone() };
+    findings::put(connection, &finding).await.unwrap();
+    findings::put(connection, &worse).await.unwrap();
+    assert_eq!(findings::all(connection).await.unwrap(), std::slice::from_ref(&worse));
+    findings::remove(connection, &worse).await.unwrap();
+    assert!(findings::all(connection).await.unwrap().is_empty());
+
+    assert_eq!(history::newest(connection).await.unwrap(), EventNumber(0));
+    let role = v1::RoleChange { component: "other".into(), instance: "a".into(), text: "was standby, is down".into() };
+    let first = history::insert(connection, NOW, Entry::Finding(finding.clone())).await.unwrap();
+    let second = history::insert(connection, NOW, Entry::Role(role)).await.unwrap();
+    assert_eq!((first, second), (EventNumber(1), EventNumber(2)));
+    let events = history::findings(connection, EventNumber(0), 10).await.unwrap();
+    assert_eq!(events.iter().map(|event| (event.number, event.finding.clone())).collect::<Vec<_>>(), [(1, Some(finding))]);
+    assert!(history::findings(connection, EventNumber(1), 10).await.unwrap().is_empty());
+    assert!(history::findings(connection, EventNumber(3), 10).await.is_err());
+    let end = (Timestamp(i64::MAX), u64::MAX);
+    let numbers = async |connection: &mut Connection, component: Option<&Name>, before, limit| {
+        let listed = history::list(connection, component, before, limit).await.unwrap();
+        listed.into_iter().map(|(_, number, _)| number).collect::<Vec<_>>()
+    };
+    assert_eq!(numbers(connection, None, end, 10).await, [2, 1]);
+    assert_eq!(numbers(connection, None, end, 1).await, [2]);
+    assert_eq!(numbers(connection, None, (NOW, 2), 10).await, [1]);
+    assert_eq!(numbers(connection, Some(&name("docs")), end, 10).await, [1]);
+
+    let instance = "docs/istanbul".parse().unwrap();
+    let seen = sightings::Sighting { role: 2, version: "15.14".into(), version_before: String::new(), version_since: NOW };
+    sightings::put(connection, &instance, &sightings::Sighting { role: 4, ..seen.clone() }).await.unwrap();
+    sightings::put(connection, &instance, &seen).await.unwrap();
+    assert_eq!(sightings::all(connection).await.unwrap(), [(instance.clone(), seen)]);
+    sightings::remove(connection, &instance).await.unwrap();
+    assert!(sightings::all(connection).await.unwrap().is_empty());
+    assert!(operations::last_ended(connection, &name("nobody"), "backup").await.unwrap().is_none());
+    assert!(operations::by_age(connection, Some(&name("nobody")), end, 10).await.unwrap().is_empty());
 }
 
 async fn identities(connection: &mut Connection) {

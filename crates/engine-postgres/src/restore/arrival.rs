@@ -64,7 +64,7 @@ pub async fn wait(
             }
             Err(ConnectError::Refused(why)) => return Ok(Arrival::LoginRefused(why)),
             Err(ConnectError::Own(fault)) => return Ok(Arrival::LoginRefused(fault.message)),
-            Err(ConnectError::NotThere(_)) => {}
+            Err(ConnectError::NotThere(_) | ConnectError::NotYet(_) | ConnectError::Full(_) | ConnectError::Silent(_)) => {}
         }
         let served = std::fs::metadata(data.join(wal_get::FOLDER).join(wal_get::SERVED)).map_or(0, |meta| meta.len());
         work.tell(|progress| {

@@ -159,7 +159,11 @@ impl Copy {
         settings.connect_timeout(Duration::from_secs(10)).application_name("muster verify");
         connect_by(&settings).await.map_err(|error| {
             let why = match error {
-                ConnectError::NotThere(why) | ConnectError::Refused(why) => why,
+                ConnectError::NotThere(why)
+                | ConnectError::NotYet(why)
+                | ConnectError::Full(why)
+                | ConnectError::Silent(why)
+                | ConnectError::Refused(why) => why,
                 ConnectError::Own(fault) => return fault,
             };
             Fault::failed(ErrorKind::FailedPrecondition, format!("connect to database {database} of the restored copy: {why}"))

@@ -177,6 +177,17 @@ fn a_controller_that_is_behind_and_a_clock_that_is_off_are_shown() {
 }
 
 #[test]
+fn the_last_page_tells_its_age_and_what_to_type_on_which_host() {
+    let text = last(&world(), "", "10.1.0.9:7400, ankara.example.org:7400", NOW, NOW.plus(Duration::from_secs(240)));
+    assert!(text.starts_with("THE CONTROLLER AT 10.1.0.9:7400, ankara.example.org:7400 CANNOT BE REACHED."), "{text}");
+    assert!(text.contains("as of 2025-11-24 16:00:00Z (4m ago)") && text.ends_with("(all of this is 4m old)\n"), "{text}");
+    assert!(text.contains("  on 10.1.0.9 or ankara.example.org: systemctl status muster-controller;"), "{text}");
+    assert!(text.contains("orders-db (CRITICAL)") && text.contains("RpoBroken"), "{text}");
+    let other = last(&world(), "other", "here:1", NOW, NOW);
+    assert!(!other.contains("orders-db (CRITICAL)") && !other.contains("RpoBroken"), "{other}");
+}
+
+#[test]
 fn a_component_without_points_or_restores_says_so() {
     let mut world = world();
     let component = world.components.first_mut().unwrap();

@@ -48,6 +48,8 @@ fn good() -> World {
             newest: Some(Point { id: "ab".repeat(16), finished: ago(600), damaged_pages: 0, system_id: Some(7) }),
             measured_rto: Some(Duration::from_secs(200)),
             failed_backup: None,
+            failed_verification: None,
+            verified: Some(ago(86_400)),
         },
         instances: vec![instance("istanbul", InstanceRole::ReadWrite), instance("ankara", InstanceRole::Standby)],
     };
@@ -108,6 +110,17 @@ fn restores_backups_and_damage_are_judged_against_what_is_stored() {
     let failed = |c: &mut Component| c.stored.failed_backup = Some(("cd".repeat(16).parse().unwrap(), ago(60), "the disk is full".into()));
     assert_eq!(of_component(failed), ["BackupFailed component/orders-db"]);
     assert_eq!(of_component(|c| c.stored.newest.as_mut().unwrap().damaged_pages = 2), ["DamagedPages component/orders-db"]);
+}
+
+#[test]
+fn points_that_were_not_proved_good_are_told() {
+    assert_eq!(of_component(|c| c.stored.verified = None), ["NeverVerified component/orders-db"]);
+    assert!(of_component(|c| c.stored.verified = Some(ago(14 * 86_400))).is_empty());
+    assert_eq!(of_component(|c| c.stored.verified = Some(ago(14 * 86_400 + 1))), ["VerificationOld component/orders-db"]);
+    let found = |c: &mut Component| {
+        c.stored.failed_verification = Some(("cd".repeat(16).parse().unwrap(), ago(60), "a row is missing from its index".into()));
+    };
+    assert_eq!(of_component(found), ["VerificationFailed component/orders-db"]);
 }
 
 #[test]
