@@ -9,10 +9,12 @@ use std::time::Duration;
 use muster_identity::authority::{AGENT_LIFE, OPERATOR_LIFE};
 use muster_identity::endpoint::Endpoint;
 use muster_identity::identity::TrustDomain;
+use muster_repository::location::{Credentials, Location, S3Location};
 use muster_service::config::{self, ConfigError};
 use muster_service::telemetry::LogFormat;
 use serde::{Deserialize, Deserializer};
 
+use crate::own_backup::keeper::Plan;
 use crate::store::place::{InvalidPlace, Place};
 
 /// Environment variables that count: `MUSTER_CONTROLLER__LISTEN` is the field `listen`.
@@ -32,6 +34,8 @@ pub struct Config {
     pub store: String,
     /// The file of the store's password, for a server that wants one.
     pub store_password_file: Option<PathBuf>,
+    /// Where and when the controller backs itself up. `None`: it does not.
+    pub backup: Option<Plan>,
     /// Where gRPC is served.
     pub listen: SocketAddr,
     /// Where `/metrics` and `/healthz` are served, in plain HTTP.
@@ -100,6 +104,7 @@ struct Raw {
     store: Option<String>,
     #[serde(alias = "store_password_file")]
     store_password_file: Option<PathBuf>,
+    backup: Option<RawBackup>,
     listen: Option<SocketAddr>,
     #[serde(alias = "metrics_listen")]
     metrics_listen: Option<SocketAddr>,
@@ -115,6 +120,33 @@ struct Raw {
     operator_certificate_life: Option<Duration>,
     #[serde(deserialize_with = "duration")]
     drain: Option<Duration>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+struct RawBackup {
+    folder: Option<PathBuf>,
+    bucket: Option<RawBucket>,
+    #[serde(alias = "passphrase_file")]
+    passphrase_file: PathBuf,
+    at: Option<String>,
+    keep: Option<usize>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct RawBucket {
+    bucket: String,
+    #[serde(default)]
+    prefix: String,
+    region: Option<String>,
+    endpoint: Option<String>,
+    #[serde(default, alias = "path_style")]
+    path_style: bool,
+    #[serde(alias = "ca_file")]
+    ca_file: Option<PathBuf>,
+    #[serde(alias = "credentials_file")]
+    credentials_file: Option<PathBuf>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -209,6 +241,7 @@ fn judge(raw: Raw, flags: &Flags) -> Result<Config, Refused> {
         state_directory,
         store,
         store_password_file: raw.store_password_file,
+        backup: raw.backup.and_then(|backup| plan_of(backup, &mut wrong)),
         listen,
         metrics_listen,
         endpoints,
@@ -222,6 +255,50 @@ fn judge(raw: Raw, flags: &Flags) -> Result<Config, Refused> {
     };
     check_times(&config, &mut wrong);
     if wrong.is_empty() { Ok(config) } else { Err(Refused::Wrong(wrong)) }
+}
+
+/// Half past two at night.
+const BACKUP_AT: &str = "02:30";
+
+fn plan_of(raw: RawBackup, wrong: &mut Vec<String>) -> Option<Plan> {
+    let location = match (raw.folder, raw.bucket) {
+        (Some(path), None) if path.is_absolute() => Some(Location::Folder { path }),
+        (None, Some(bucket)) => Some(Location::S3(S3Location {
+            bucket: bucket.bucket,
+            prefix: bucket.prefix,
+            region: bucket.region.unwrap_or_else(|| "us-east-1".into()),
+            endpoint: bucket.endpoint,
+            path_style: bucket.path_style,
+            ca_file: bucket.ca_file,
+            credentials: bucket.credentials_file.map_or(Credentials::Environment, Credentials::File),
+        })),
+        (Some(_), None) => {
+            wrong.push("backup.folder: expected an absolute path".into());
+            None
+        }
+        (Some(_), Some(_)) | (None, None) => {
+            wrong.push("backup: expected either `folder` or `bucket`".into());
+            None
+        }
+    };
+    if !raw.passphrase_file.is_absolute() {
+        wrong.push("backup.passphraseFile: expected the absolute path of a file whose first line is the passphrase".into());
+    }
+    let at = time_of_day(raw.at.as_deref().unwrap_or(BACKUP_AT));
+    if at.is_none() {
+        wrong.push("backup.at: expected a time of the day in UTC, as \"02:30\"".into());
+    }
+    let keep = raw.keep.unwrap_or(14);
+    if !(1..=10_000).contains(&keep) {
+        wrong.push("backup.keep: expected 1 to 10000".into());
+    }
+    Some(Plan { location: location?, passphrase_file: raw.passphrase_file, at: at?, keep })
+}
+
+fn time_of_day(text: &str) -> Option<Duration> {
+    let (hours, minutes) = text.split_once(':')?;
+    let (hours, minutes): (u64, u64) = (hours.parse().ok()?, minutes.parse().ok()?);
+    (hours < 24 && minutes < 60).then(|| Duration::from_secs(hours * 3_600 + minutes * 60))
 }
 
 fn endpoints(given: Option<Vec<Endpoint>>, listen: SocketAddr, wrong: &mut Vec<String>) -> Vec<Endpoint> {
@@ -321,6 +398,11 @@ mod tests {
     fn what_makes_no_sense_as_a_whole_is_told_at_once_and_together() {
         let text = "listen: 0.0.0.0:7400\nmetricsListen: 0.0.0.0:7400\ndrain: 2h\nagentCertificateLife: 1s\nserverNames: ['a b']\n";
         let error = load_text(text, Flags::default()).unwrap_err();
+        let text_of_backup = "stateDirectory: /x\nbackup: {folder: here, passphraseFile: p, at: '25:00', keep: 0}\n";
+        let refused = load_text(text_of_backup, Flags::default()).unwrap_err();
+        for field in ["backup.folder", "backup.passphraseFile", "backup.at", "backup.keep"] {
+            assert!(refused.contains(field), "{refused}");
+        }
         let store = "stateDirectory: /x\nstore: postgres://muster:hidden@db1/muster\n";
         let refused = load_text(store, Flags::default()).unwrap_err();
         assert!(refused.starts_with("store: ") && !refused.contains("hidden"), "{refused}");

@@ -10,6 +10,7 @@ pub mod findings;
 pub mod inventory;
 pub mod metrics;
 pub mod operation;
+pub mod own_backup;
 pub mod own_certificate;
 pub mod schedule;
 pub mod server;

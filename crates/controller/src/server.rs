@@ -46,10 +46,12 @@ use crate::config::Config;
 use crate::findings::watch::Findings;
 use crate::metrics::Metrics;
 use crate::operation::handle::Operations;
+use crate::own_backup::keeper::Keeper;
 use crate::own_certificate;
 use crate::schedule::clock::Clock;
 use crate::schedule::pauses::Pauses;
 use crate::store::Store;
+use crate::store::error::StoreError;
 use crate::store::place::Place;
 use crate::tasks;
 
@@ -102,7 +104,7 @@ pub async fn start_by(schedules: Clock, mut config: Config, registry: Registry, 
     })?;
     let credentials = own_certificate::renewed_where_due(&config, &authority, clock::now()).context("take the controller's certificate")?;
     let tls = ReloadableServer::new(&credentials).context("serve with the controller's certificate")?;
-    let store = open_store(&config).await?;
+    let store = open_store(&config, &Keeper::of(&config)).await?;
     let api = assemble(schedules, config, authority, store, meter, registry.clone()).await?;
     let sickness: tasks::Sickness = Arc::new(ArcSwap::from_pointee(None));
     let (health, health_service) = tonic_health::server::health_reporter();
@@ -128,14 +130,43 @@ pub async fn start_by(schedules: Clock, mut config: Config, registry: Registry, 
     Ok(Running { address, metrics_address, api, tls, health, sickness, closing, served, probed })
 }
 
-async fn open_store(config: &Config) -> Result<Store> {
+/// Why the store was not opened.
+enum Unopened {
+    Store(StoreError),
+    Backup(String),
+}
+
+impl From<StoreError> for Unopened {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+async fn open_store(config: &Config, keeper: &Keeper) -> Result<Store> {
     let place = config.store_place().context("find the store")?;
     if let Place::Server(server) = &place
         && server.is_unprotected()
     {
         tracing::warn!(store = %place, "the way to the store is not protected; HINT: say sslmode=verify-full in its URL");
     }
-    Store::open_at(&place).await.map_err(|error| anyhow::anyhow!(error.fault()))
+    let opened = Store::open_after(&place, async |version, reading| {
+        if keeper.plan().is_none() {
+            tracing::warn!(version, "the store's schema is changed without a backup before; HINT: configure `backup`");
+            return Ok(());
+        }
+        let taken = keeper.take(reading).await.map_err(|error| {
+            let why = format!("the store's schema has to change, and the backup before that failed: {error:#}");
+            Unopened::Backup(why)
+        })?;
+        tracing::info!(version, backup = taken.name, "backed up before the store's schema is changed");
+        Ok(())
+    });
+    opened.await.map_err(|error: Unopened| match error {
+        Unopened::Store(error) => anyhow::anyhow!(error.fault()),
+        Unopened::Backup(why) => {
+            anyhow::anyhow!("{why}; HINT: make the place of backups usable, or take `backup` out of the configuration")
+        }
+    })
 }
 
 async fn listen(address: SocketAddr, what: &str) -> Result<TcpListener> {
@@ -175,6 +206,7 @@ async fn assemble(clock: Clock, config: Config, authority: Authority, store: Sto
         agents,
         registry,
         findings,
+        keeper: Keeper::of(&config),
         authority: Arc::new(authority),
         config: Arc::new(config),
         started: clock::now(),

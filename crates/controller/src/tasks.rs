@@ -21,6 +21,7 @@ use crate::api::Api;
 use crate::config::Config;
 use crate::findings::look;
 use crate::operation::watch::WatchUpdate;
+use crate::own_backup::keeper;
 use crate::own_certificate;
 use crate::schedule::driver;
 use crate::store::{Store, certificates, meta, operators};
@@ -61,6 +62,7 @@ impl Background {
         gate.spawn_vital("health", span(), health(api.clone(), sickness));
         gate.spawn_vital("resends", span(), resends(api.clone()));
         gate.spawn_vital("schedules", span(), driver::run(api.agents.clone()));
+        gate.spawn_vital("own backups", span(), own_backups(api.clone()));
         gate.spawn_vital("store", span(), store(api.clone()));
         gate.spawn_vital("findings", tracing::info_span!("findings"), look::serve(api.clone()));
         gate.spawn_vital("transitions", span(), transitions(api));
@@ -171,6 +173,23 @@ async fn health(api: Api, sickness: Sickness) {
             tracing::error!(why, "the store cannot be read");
         }
         sickness.store(Arc::new(now));
+    }
+}
+
+/// Backs the controller up each night.
+async fn own_backups(api: Api) {
+    let token = api.agents.gate.token().clone();
+    loop {
+        if api.keeper.is_due(clock::now()) {
+            let taken = async { api.keeper.take(api.agents.store.read().await?).await };
+            match taken.await {
+                Ok(taken) => tracing::info!(name = taken.name, bytes = taken.bytes, "the controller was backed up"),
+                Err(error) => tracing::error!(error = format!("{error:#}"), "back the controller up; it is tried again in 15 minutes"),
+            }
+        }
+        if !pause(&token, keeper::LOOK).await {
+            return;
+        }
     }
 }
 

@@ -43,7 +43,7 @@ impl KdfCost {
     /// As little as it can be: for tests.
     pub const WEAK: Self = Self { memory_kib: 64, passes: 1, lanes: 1 };
 
-    fn check(self) -> Result<Self, Malformed> {
+    pub(crate) fn check(self) -> Result<Self, Malformed> {
         let fits =
             (1..=16).contains(&self.lanes) && (1..=16).contains(&self.passes) && (8 * self.lanes..=1 << 20).contains(&self.memory_kib);
         if fits {

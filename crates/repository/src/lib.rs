@@ -19,6 +19,8 @@ pub mod reading;
 pub mod repository;
 pub mod restoring;
 pub mod retention;
+pub mod sealed;
 pub mod secret;
+pub mod shelf;
 pub mod store;
 pub mod writing;

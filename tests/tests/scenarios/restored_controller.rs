@@ -1,7 +1,8 @@
 //! A controller that is set back to an older copy of its state, as from a backup of last night. It must not run again what
 //! has run, and it must not lower an epoch.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
+use muster_testbed::account::RunAs;
 use muster_testbed::failpoints::Failpoints;
 use muster_testbed::postgres::server::{Options, Postgres};
 use muster_testbed::scenario::scenario;
@@ -54,6 +55,56 @@ fn an_in_place_restore_does_not_run_again_after_the_controller_was_set_back() {
         .await?;
         ensure!(server.value("postgres", "select i from written_since").await? == "2", "the restore has run twice");
         ensure!(epoch(&sites).await? >= epoch_before, "the epoch was lowered");
+        Ok(())
+    });
+}
+
+#[test]
+fn a_controller_that_was_lost_comes_back_from_its_own_backup_and_repeats_nothing() {
+    scenario(async |world| {
+        let sites = TwoSites::start(&world).await?;
+        sites.folder_repository().await?;
+        let folder = world.folder("notes", RunAs::Postgres)?;
+        world.file("notes/one", "one\n", RunAs::Postgres, 0o644)?;
+        sites.files_component("notes", &folder).await?;
+        sites.operator.says(&["backup", "notes"]).await?;
+        let (place, program) = (world.folder("safe", RunAs::Caller)?, world.program("muster-controller")?.display().to_string());
+        let passphrase = world.file("safe.passphrase", "a passphrase of the night", RunAs::Caller, 0o600)?;
+        let (place, passphrase) = (place.display().to_string(), passphrase.display().to_string());
+        sites.controller.configure(&format!("backup: {{folder: {place}, passphraseFile: {passphrase}}}\n"))?;
+
+        // The backup is taken by itself when it starts; what comes after is in none.
+        sites.controller.kill()?;
+        sites.controller.start_again(&Failpoints::none()).await?;
+        let soon = std::time::Duration::from_secs(60);
+        muster_testbed::eventually::until("the controller to be backed up", soon, async || {
+            Ok(sites.operator.says(&["status"]).await?.contains("backed up"))
+        })
+        .await?;
+        sites.istanbul.connected(&sites.operator).await?;
+        sites.fit("notes").await?;
+        sites.operator.says(&["backup", "notes"]).await?;
+        sites.controller.kill()?;
+
+        let state = sites.controller.state().display().to_string();
+        std::fs::remove_dir_all(&state)?;
+        let name = std::fs::read_dir(&place)?.next().context("a backup")??.file_name().to_string_lossy().into_owned();
+        let config = sites.controller.config().display().to_string();
+        let restore = ["restore", "--config", &config, "--from", &name];
+        let said = world.run(RunAs::Caller, &program, &restore, soon).await?.success()?;
+        ensure!(said.contains("brought back"), "{said}");
+        let again = world.run(RunAs::Caller, &program, &restore, soon).await?;
+        ensure!(!again.status.success() && again.stderr.contains("not empty"), "over a controller that is there: {}", again.stderr);
+        sites.controller.start_again(&Failpoints::none()).await?;
+        for agent in [&sites.istanbul, &sites.ankara] {
+            agent.connected(&sites.operator).await?;
+        }
+        let page = sites.operator.says(&["status"]).await?;
+        ensure!(page.contains("BEHIND"), "it does not say that it is behind: {page}");
+        sites.fit("notes").await?;
+        ensure!(sites.operations().await?.len() == 1, "it knows of what came after its backup");
+        sites.operator.says(&["backup", "notes"]).await?;
+        ensure!(!world.tails().contains("a passphrase of the night"), "the passphrase is in a log");
         Ok(())
     });
 }

@@ -74,6 +74,12 @@ fn head(controller: &ControllerStatus, place: &str, now: Timestamp, here: Timest
     if !controller.behind.is_empty() {
         text.push_str(&format!("  ! BEHIND: {}\n", controller.behind));
     }
+    if let Some(at) = read_instant(controller.backed_up_at.as_ref()) {
+        text.push_str(&format!("  backed up {} ago: {}\n", rounded(now.since(at)), controller.backup));
+    }
+    if !controller.backup_problem.is_empty() {
+        text.push_str(&format!("  ! backup of the controller itself: {}\n", controller.backup_problem));
+    }
     let off = now.since(here).max(here.since(now));
     if off > Duration::from_secs(5) {
         text.push_str(&format!("  ! this machine's clock and the controller's are {} apart\n", rounded(off)));

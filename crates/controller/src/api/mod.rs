@@ -38,6 +38,7 @@ use tracing::Instrument;
 use crate::agents::link::Agents;
 use crate::config::Config;
 use crate::findings::watch::Findings;
+use crate::own_backup::keeper::Keeper;
 
 /// The longest request id, in bytes.
 const MOST_REQUEST_ID: usize = 128;
@@ -51,6 +52,8 @@ pub struct Api {
     pub registry: prometheus::Registry,
     /// What a person should know now.
     pub findings: Findings,
+    /// The controller's own backups.
+    pub keeper: Keeper,
     /// Signs certificates.
     pub authority: Arc<Authority>,
     /// The configuration in force.

@@ -78,6 +78,7 @@ impl Api {
 
     fn controller_status(&self, behind: String) -> ControllerStatus {
         let store = &self.agents.store;
+        let kept = self.keeper.kept();
         ControllerStatus {
             build: env!("CARGO_PKG_VERSION").to_owned(),
             term: store.term().0,
@@ -86,6 +87,12 @@ impl Api {
             started_at: Some(timestamp_to_proto(self.started)),
             now: Some(timestamp_to_proto(clock::now())),
             behind,
+            backed_up_at: kept.at.map(timestamp_to_proto),
+            backup: if kept.name.is_empty() { String::new() } else { format!("{} in {}", kept.name, kept.place) },
+            backup_problem: match self.keeper.plan() {
+                None => "none is configured: `backup` in the controller's configuration".to_owned(),
+                Some(_) => kept.problem.clone(),
+            },
         }
     }
 }

@@ -1,9 +1,11 @@
 //! What can be typed: a file a command.
 
 pub mod admin_cert;
+pub mod backup;
 pub mod dev;
 pub mod init;
 pub mod operator_file;
+pub mod restore;
 pub mod run;
 pub mod store;
 
@@ -44,6 +46,14 @@ enum Command {
     ///
     /// Example: muster-controller admin-cert --config /etc/muster/controller.yaml --name ada --out ada.yaml
     AdminCert(admin_cert::AdminCert),
+    /// Backs the controller's store and CA up, sealed by a passphrase, into the configured place. The controller may be running.
+    ///
+    /// Example: muster-controller backup --config /etc/muster/controller.yaml
+    Backup(backup::Backup),
+    /// Brings a controller back from its backup, into an empty state folder and an empty store.
+    ///
+    /// Example: muster-controller restore --config /etc/muster/controller.yaml --from controller-….sealed
+    Restore(restore::Restore),
     /// Moves the store while no controller runs on it.
     Store(store::Store),
     /// Prints the version.
@@ -64,6 +74,8 @@ pub fn main() -> ExitCode {
         Command::Run(run) => run.run(),
         Command::Dev(dev) => dev.run(),
         Command::AdminCert(admin_cert) => admin_cert.run(),
+        Command::Backup(backup) => backup.run(),
+        Command::Restore(restore) => restore.run(),
         Command::Store(store) => store.run(),
         Command::Version => {
             println!("muster-controller {}", env!("CARGO_PKG_VERSION"));

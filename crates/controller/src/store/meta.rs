@@ -44,6 +44,15 @@ pub(super) async fn begin_term(connection: &mut Connection, machine: &str, path:
     Ok(Begun { term, store_id, moved_from: moved.then(|| format!("machine {old_machine}, {old_path}")) })
 }
 
+/// The store's id and its term.
+///
+/// # Errors
+/// The database's.
+pub async fn identity(connection: &mut Connection) -> Result<(String, Term), StoreError> {
+    let row = query("SELECT store_id, term FROM meta").fetch_one(connection).await?;
+    Ok((row.try_get(0)?, Term(from_sql(row.try_get(1)?))))
+}
+
 pub(super) async fn term(connection: &mut Connection) -> Result<Term, StoreError> {
     let term: i64 = query("SELECT term FROM meta").fetch_one(connection).await?.try_get(0)?;
     Ok(Term(from_sql(term)))

@@ -24,6 +24,7 @@ pub mod operators;
 pub mod pauses;
 pub mod place;
 pub mod points;
+pub mod refill;
 pub mod requests;
 pub mod resources;
 pub mod schema;
@@ -140,7 +141,29 @@ impl Store {
     /// # Errors
     /// Where another process has it open, its schema is newer than this build, or the file or server cannot be used.
     pub async fn open_at(place: &Place) -> Result<Self, StoreError> {
+        Self::open_after(place, async |_, _| Ok::<(), StoreError>(())).await
+    }
+
+    /// The same; where the schema of a store that is there has to change, `first` is done before, with the version that it has and a
+    /// transaction that reads it.
+    ///
+    /// # Errors
+    /// As [`Store::open_at`], and what `first` says: then nothing was changed.
+    pub async fn open_after<E: From<StoreError>>(
+        place: &Place,
+        first: impl AsyncFnOnce(i64, Connection) -> Result<(), E>,
+    ) -> Result<Self, E> {
         let base = Base::open(place).await?;
+        let mut reading = base.begin_making().await?;
+        let version = schema::version(&mut reading).await.map_err(E::from)?;
+        drop(reading);
+        if version > 0 && version < schema::KNOWN {
+            first(version, base.read().await?).await?;
+        }
+        Ok(Self::begin(base, place).await?)
+    }
+
+    async fn begin(base: Base, place: &Place) -> Result<Self, StoreError> {
         let (machine, path) = base.identity()?;
         let mut connection = base.begin_making().await?;
         schema::migrate(&mut connection).await?;
@@ -221,6 +244,40 @@ impl Store {
     /// Waits for what runs and closes it.
     pub async fn close(&self) {
         self.shared.base.close().await;
+    }
+}
+
+/// A store that is only read, beside the controller that may be running on it.
+#[derive(Debug)]
+pub enum Snapshot {
+    /// Of a file.
+    File(sqlx::SqlitePool),
+    /// Of a server.
+    Server(sqlx::PgPool),
+}
+
+impl Snapshot {
+    /// Opens what is there.
+    ///
+    /// # Errors
+    /// Where there is no store, or it cannot be read.
+    pub async fn open(place: &Place) -> Result<Self, StoreError> {
+        match place {
+            Place::File(path) if !path.exists() => Err(StoreError::NoStore { place: place.to_string() }),
+            Place::File(path) => Ok(Self::File(sqlite::reading(path).await?)),
+            Place::Server(server) => Ok(Self::Server(postgres::reading(server, &place.to_string()).await?)),
+        }
+    }
+
+    /// Begins a transaction that sees one moment of the store.
+    ///
+    /// # Errors
+    /// Where it cannot be read.
+    pub async fn read(&self) -> Result<Connection, StoreError> {
+        match self {
+            Self::File(pool) => sqlite::begin(pool, sqlite::READ).await,
+            Self::Server(pool) => postgres::begin(pool, postgres::READ).await,
+        }
     }
 }
 

@@ -24,6 +24,15 @@ const TRIES: u32 = 3;
 /// A statement that takes longer has lost its server.
 pub(super) const STATEMENT: Duration = Duration::from_secs(30);
 
+/// How a transaction that reads begins.
+pub(super) const READ: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+
+/// Connections that read a database on which a controller may be running.
+pub(super) async fn reading(server: &Server, shown: &str) -> Result<PgPool, StoreError> {
+    let pool = PgPoolOptions::new().max_connections(1).acquire_timeout(PATIENCE).connect_with(settle(server.options()));
+    pool.await.map_err(|source| StoreError::Open { place: shown.to_owned(), source })
+}
+
 /// An open database.
 #[derive(Debug)]
 pub(super) struct Postgres {
@@ -63,7 +72,7 @@ impl Postgres {
 
     pub(super) async fn read(&self) -> Result<Connection, StoreError> {
         self.guard.reachable()?;
-        begin(&self.readers, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await
+        begin(&self.readers, READ).await
     }
 
     /// Begins a transaction that holds the row of `meta`; gives its number, and the term where there is a row.
@@ -187,7 +196,7 @@ async fn judge(connection: &mut PgConnection, shown: &str) -> Result<String, Sto
     }
 }
 
-async fn begin(pool: &PgPool, statement: &'static str) -> Result<Connection, StoreError> {
+pub(super) async fn begin(pool: &PgPool, statement: &'static str) -> Result<Connection, StoreError> {
     let mut connection = Connection::Postgres(pool.acquire().await?);
     query(statement).execute(&mut connection).await?;
     Ok(connection)

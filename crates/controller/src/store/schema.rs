@@ -28,6 +28,14 @@ pub const KNOWN: i64 = MIGRATIONS.len() as i64;
 /// # Errors
 /// Where the schema is newer than this build or was made with other texts.
 pub async fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
+    migrate_to(connection, KNOWN).await
+}
+
+/// The same up to a version, for what was written with an older one.
+///
+/// # Errors
+/// As [`migrate`].
+pub async fn migrate_to(connection: &mut Connection, wanted: i64) -> Result<(), StoreError> {
     query("CREATE TABLE IF NOT EXISTS migrations (version BIGINT PRIMARY KEY, digest TEXT NOT NULL)").execute(&mut *connection).await?;
     let rows = query("SELECT version, digest FROM migrations ORDER BY version").fetch_all(&mut *connection).await?;
     let mut applied = 0;
@@ -43,7 +51,7 @@ pub async fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
         }
         applied = version;
     }
-    for migration in MIGRATIONS.iter().filter(|migration| migration.version > applied) {
+    for migration in MIGRATIONS.iter().filter(|migration| migration.version > applied && migration.version <= wanted) {
         match connection {
             Connection::Sqlite(_) => run_all(migration.sql, connection).await?,
             Connection::Postgres(_) => run_all(sqlx::AssertSqlSafe(for_postgres(migration.sql)), connection).await?,

@@ -12,6 +12,16 @@ use crate::store::error::StoreError;
 use crate::store::sql::query;
 use crate::store::{Connection, PATIENCE, READERS};
 
+/// How a transaction that reads begins.
+pub(super) const READ: &str = "BEGIN";
+
+/// Connections that read a file which another process may be writing.
+pub(super) async fn reading(path: &Path) -> Result<SqlitePool, StoreError> {
+    let options = SqliteConnectOptions::new().filename(path).read_only(true).busy_timeout(PATIENCE);
+    let pool = SqlitePoolOptions::new().max_connections(1).acquire_timeout(PATIENCE).connect_with(options);
+    pool.await.map_err(|source| StoreError::Open { place: path.display().to_string(), source })
+}
+
 /// An open file.
 #[derive(Debug)]
 pub(super) struct Sqlite {
@@ -49,7 +59,7 @@ impl Sqlite {
     }
 
     pub(super) async fn read(&self) -> Result<Connection, StoreError> {
-        begin(&self.readers, "BEGIN").await
+        begin(&self.readers, READ).await
     }
 
     pub(super) async fn write(&self) -> Result<Connection, StoreError> {
@@ -64,7 +74,7 @@ impl Sqlite {
 
 /// Begins a transaction by hand: SQLite ends one by itself when the disk is full (sqlite.org/lang_transaction.html, "Response To Errors
 /// Within A Transaction"), and sqlx's own count of transactions would never agree with it again.
-async fn begin(pool: &SqlitePool, statement: &'static str) -> Result<Connection, StoreError> {
+pub(super) async fn begin(pool: &SqlitePool, statement: &'static str) -> Result<Connection, StoreError> {
     let mut connection = Connection::Sqlite(pool.acquire().await?);
     query(statement).execute(&mut connection).await?;
     Ok(connection)

@@ -59,6 +59,12 @@ impl Sum {
         }
         self.rows += 1;
     }
+
+    /// The sum of what rows hold, in hexadecimal digits.
+    #[must_use]
+    pub fn text(&self) -> String {
+        hex::encode(self.fold)
+    }
 }
 
 /// All tables that migrations made, by name. The list of migrations itself is not among them.

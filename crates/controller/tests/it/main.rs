@@ -8,6 +8,7 @@ mod findings;
 mod inventory;
 mod links;
 mod operations;
+mod own_backup;
 mod pausing;
 mod process;
 mod retrying;

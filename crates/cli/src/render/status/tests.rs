@@ -110,6 +110,9 @@ fn world() -> StatusPage {
             started_at: at(-7_500),
             now: at(0),
             behind: String::new(),
+            backed_up_at: at(-3_600),
+            backup: "controller-x.sealed in /srv".into(),
+            backup_problem: String::new(),
         }),
         components: vec![orders],
         agents: vec![AgentStatus {
@@ -131,6 +134,7 @@ fn the_page_tells_first_who_speaks_then_each_component_then_the_agents() {
         page(&world(), "127.0.0.1:7400", NOW),
         "controller 0.1.0 at 127.0.0.1:7400, term 3, up 2h 5m
   store /var/lib/muster/store.db (id 0011aabb)
+  backed up 1h ago: controller-x.sealed in /srv
 
 orders-db (CRITICAL)
   writer    istanbul, epoch 2
