@@ -22,7 +22,7 @@ use muster_wire::convert::{
 use muster_wire::proto::agent::v1::{self as link, RestorePlace, TaskOutcome, command, task_outcome};
 use muster_wire::proto::v1;
 
-use crate::task::command::{CheckOutcome, Command, Done, Ended, Job};
+use crate::task::command::{CheckOutcome, Command, Done, Ended, FateOutcome, Job, PruneOutcome};
 
 /// How long an old directory is kept where a command does not say.
 const KEEP_OLD: Duration = Duration::from_secs(86_400);
@@ -92,6 +92,24 @@ fn job_from_proto(work: &command::Work, component: ComponentId) -> Result<Job, F
         }
         command::Work::Discard(work) => Job::Discard { request: DiscardRequest { path: absolute(&work.path, "command.discard.path")? } },
         command::Work::Verify(work) => Job::Verify { request: verify_from_proto(work, component)? },
+        command::Work::Prune(work) => {
+            let within = work.keep_within.as_ref();
+            let within = within.map(|within| duration_from_proto(within, "command.prune.keep_within")).transpose()?;
+            Job::Prune {
+                within_seconds: within.map(|within| within.as_secs()),
+                last: (work.keep_last > 0).then_some(work.keep_last),
+                dry_run: work.dry_run,
+            }
+        }
+        command::Work::Hold(work) => {
+            let lasts = work.lasts.as_ref().map(|lasts| duration_from_proto(lasts, "command.hold.lasts")).transpose()?;
+            Job::Hold {
+                point: id_from_proto::<PointId>(&work.point_id, "command.hold.point_id")?,
+                lasts_seconds: lasts.map(|lasts| lasts.as_secs()),
+                holder: work.holder.clone(),
+                reason: work.reason.clone(),
+            }
+        }
     })
 }
 
@@ -164,6 +182,10 @@ pub fn ended_to_proto(command: CommandId, ended: &Ended) -> TaskOutcome {
         Ok(Done::Check { outcome }) => task_outcome::Outcome::Check(check_to_proto(outcome)),
         Ok(Done::Discard { path }) => task_outcome::Outcome::Discard(v1::DiscardResult { path: path.display().to_string() }),
         Ok(Done::Verify { outcome }) => task_outcome::Outcome::Verify(verify_to_proto(outcome)),
+        Ok(Done::Prune { outcome }) => task_outcome::Outcome::Prune(prune_to_proto(outcome)),
+        Ok(Done::Hold { point, until, ended }) => {
+            task_outcome::Outcome::Hold(v1::HoldResult { point_id: point.to_string(), until: until.map(timestamp_to_proto), ended: *ended })
+        }
         Err(fault) => task_outcome::Outcome::Fault(fault_to_proto(fault)),
     };
     TaskOutcome { command_id: command.to_string(), at: Some(timestamp_to_proto(ended.at)), outcome: Some(outcome) }
@@ -202,6 +224,33 @@ fn plan_to_proto(plan: &RestorePlan) -> v1::RestorePlan {
         free_bytes: plan.free_bytes,
         replaces: plan.replaces.clone(),
         notes: plan.notes.clone(),
+    }
+}
+
+fn prune_to_proto(outcome: &PruneOutcome) -> v1::PruneResult {
+    let fate = |fate: &FateOutcome| v1::PointFate {
+        point_id: fate.point.to_string(),
+        stored_at: Some(timestamp_to_proto(fate.stored_at)),
+        stays: fate.stays,
+        why: fate.why.clone(),
+        bytes_alone: fate.bytes_alone,
+        marked_at: fate.marked_at.map(timestamp_to_proto),
+        held_until: fate.held_until.map(timestamp_to_proto),
+        removed: fate.removed,
+    };
+    v1::PruneResult {
+        dry_run: outcome.dry_run,
+        points: outcome.points.iter().map(fate).collect(),
+        more_points: outcome.more_points,
+        removed_points: outcome.removed_points,
+        removed_packs: outcome.removed.0,
+        removed_bytes: outcome.removed.1,
+        marked_packs: outcome.marked.0,
+        marked_bytes: outcome.marked.1,
+        waiting_packs: outcome.waiting.0,
+        waiting_bytes: outcome.waiting.1,
+        next_at: outcome.next_at.map(timestamp_to_proto),
+        notes: outcome.notes.clone(),
     }
 }
 

@@ -72,6 +72,12 @@ pub enum Command {
     Check(command::check::Arguments),
     /// What is done by itself: when it ran last, when it runs next, and why not.
     Schedules(command::schedules::Arguments),
+    /// Removes recovery points that the component's retention does not keep, and packs that none needs.
+    Prune(command::prune::Arguments),
+    /// Holds a recovery point: it stays whatever the rules say.
+    Hold(command::hold::Arguments),
+    /// Lets a held recovery point go.
+    Release(command::release::Arguments),
     /// Lists operations, newest first.
     Ops(command::ops::Arguments),
     /// All that happened to one operation, and why it failed.
@@ -159,6 +165,9 @@ pub async fn run(arguments: Arguments) -> Result<Exit, Fault> {
         Command::Verify(arguments) => command::verify::run(&app, arguments).await,
         Command::Check(arguments) => command::check::run(&app, arguments).await,
         Command::Schedules(arguments) => command::schedules::run(&app, arguments).await,
+        Command::Prune(arguments) => command::prune::run(&app, arguments).await,
+        Command::Hold(arguments) => command::hold::run(&app, arguments).await,
+        Command::Release(arguments) => command::release::run(&app, arguments).await,
         Command::Ops(arguments) => command::ops::run(&app, arguments).await,
         Command::Logs(arguments) => command::logs::run(&app, arguments).await,
         Command::Watch(arguments) => command::watch::run(&app, arguments).await,

@@ -142,7 +142,14 @@ fn found_damage(operation: &Operation) -> bool {
     match &operation.result {
         Some(operation::Result::Backup(backup)) => backup.damaged_pages > 0,
         Some(operation::Result::Check(check)) => check.problem_count > 0,
-        Some(operation::Result::Restore(_) | operation::Result::Discard(_) | operation::Result::Verify(_)) | None => false,
+        Some(
+            operation::Result::Restore(_)
+            | operation::Result::Discard(_)
+            | operation::Result::Verify(_)
+            | operation::Result::Prune(_)
+            | operation::Result::Hold(_),
+        )
+        | None => false,
     }
 }
 

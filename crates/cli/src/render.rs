@@ -12,6 +12,7 @@ pub mod operation;
 pub mod pause;
 pub mod points;
 pub mod resource;
+pub mod retention;
 pub mod schedule;
 pub mod status;
 pub mod table;

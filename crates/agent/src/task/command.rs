@@ -64,6 +64,26 @@ pub enum Job {
         /// Which.
         request: DiscardRequest,
     },
+    /// Remove what no rule keeps and no point needs.
+    Prune {
+        /// Points that are younger stay. `None`: no rule by age.
+        within_seconds: Option<u64>,
+        /// So many of the newest stay. `None`: no rule by count.
+        last: Option<u32>,
+        /// Only tell.
+        dry_run: bool,
+    },
+    /// Hold a point, or let it go.
+    Hold {
+        /// Which.
+        point: PointId,
+        /// For how many seconds. `None`: let it go.
+        lasts_seconds: Option<u64>,
+        /// Who asked.
+        holder: String,
+        /// Why.
+        reason: String,
+    },
     /// Prove a point good.
     Verify {
         /// Which, and what it must answer.
@@ -81,6 +101,8 @@ impl Job {
             Self::Check { .. } => "check",
             Self::Discard { .. } => "discard",
             Self::Verify { .. } => "verify",
+            Self::Prune { .. } => "prune",
+            Self::Hold { .. } => "hold",
         }
     }
 
@@ -90,7 +112,7 @@ impl Job {
         match self {
             Self::Backup { .. } | Self::Discard { .. } => true,
             Self::Restore { request, .. } => !request.dry_run,
-            Self::Check { .. } | Self::Verify { .. } => false,
+            Self::Check { .. } | Self::Verify { .. } | Self::Prune { .. } | Self::Hold { .. } => false,
         }
     }
 }
@@ -130,11 +152,69 @@ pub enum Done {
         /// Where it lay.
         path: PathBuf,
     },
+    /// What no rule keeps was marked or removed.
+    Prune {
+        /// What it did.
+        outcome: PruneOutcome,
+    },
+    /// A hold was taken, or holds let go.
+    Hold {
+        /// The point.
+        point: PointId,
+        /// Until when it is held, by the store's clock. `None`: it was let go.
+        until: Option<Timestamp>,
+        /// How many holds ended.
+        ended: u64,
+    },
     /// A point was proved good.
     Verify {
         /// How.
         outcome: VerifyOutcome,
     },
+}
+
+/// What a prune did, or would do.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PruneOutcome {
+    /// Whether it only told.
+    pub dry_run: bool,
+    /// What becomes of each point, newest first; 1,000 at most.
+    pub points: Vec<FateOutcome>,
+    /// Points that are not told of.
+    pub more_points: u64,
+    /// Points removed.
+    pub removed_points: u64,
+    /// Packs removed, and their bytes.
+    pub removed: (u64, u64),
+    /// Packs marked, and their bytes.
+    pub marked: (u64, u64),
+    /// Packs that wait, and their bytes.
+    pub waiting: (u64, u64),
+    /// From when on something that is marked can go.
+    pub next_at: Option<Timestamp>,
+    /// What a person should know.
+    pub notes: Vec<String>,
+}
+
+/// What becomes of one point.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FateOutcome {
+    /// The point.
+    pub point: PointId,
+    /// When the store took it.
+    pub stored_at: Timestamp,
+    /// Whether it stays.
+    pub stays: bool,
+    /// Why.
+    pub why: String,
+    /// Bytes that no other point needs.
+    pub bytes_alone: u64,
+    /// Since when it is marked.
+    pub marked_at: Option<Timestamp>,
+    /// Until when it is held.
+    pub held_until: Option<Timestamp>,
+    /// Whether it is gone, or would go now.
+    pub removed: bool,
 }
 
 /// What a check found.

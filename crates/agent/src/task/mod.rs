@@ -10,6 +10,7 @@ pub mod check;
 pub mod command;
 pub mod inbox;
 pub mod intake;
+pub mod keep;
 pub mod perform;
 pub mod run;
 pub mod runner;

@@ -14,6 +14,7 @@ use muster_common::id::CommandId;
 use muster_engine::capability::Verb;
 use muster_engine::work::{Notes, OpenRepository, Progress, Work};
 use muster_repository::repository::Repository;
+use muster_repository::retention::Rules;
 use rand::RngExt;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -22,6 +23,7 @@ use crate::agent::Agent;
 use crate::assignment::force::{InForce, Instance};
 use crate::task::command::{Command, Done, Job};
 use crate::task::inbox::Inbox;
+use crate::task::keep;
 
 /// How often one task is tried at most.
 const MAX_TRIES: u32 = 1_000;
@@ -102,7 +104,7 @@ async fn attempt(agent: &Agent, command: &Command, attempts: &Attempts) -> Resul
         Job::Backup { .. } => Some(Verb::Backup),
         Job::Restore { .. } | Job::Discard { .. } => Some(Verb::Restore),
         Job::Verify { .. } => Some(Verb::Verify),
-        Job::Check { .. } => None,
+        Job::Check { .. } | Job::Prune { .. } | Job::Hold { .. } => None,
     };
     if let Some(verb) = verb {
         instance.engine.capabilities().require(verb)?;
@@ -116,7 +118,7 @@ async fn attempt(agent: &Agent, command: &Command, attempts: &Attempts) -> Resul
 
 async fn work(agent: &Agent, command: &Command, attempts: &Attempts, in_force: &InForce, instance: &Instance) -> Result<Work, Fault> {
     let repository = match &command.job {
-        Job::Backup { .. } | Job::Restore { .. } | Job::Check { .. } | Job::Verify { .. } => {
+        Job::Backup { .. } | Job::Restore { .. } | Job::Check { .. } | Job::Verify { .. } | Job::Prune { .. } | Job::Hold { .. } => {
             let opening = agent.repositories.of(in_force, instance);
             let opened = tokio::select! {
                 opened = opening => opened.map_err(|closed| closed.fault)?,
@@ -145,7 +147,18 @@ async fn work(agent: &Agent, command: &Command, attempts: &Attempts, in_force: &
 async fn run(agent: &Agent, command: &Command, instance: &Instance, work: &Work) -> Result<Done, Fault> {
     match &command.job {
         Job::Backup { request } => Ok(Done::Backup { outcome: instance.engine.backup(work, request).await? }),
-        Job::Restore { request, .. } => Ok(Done::Restore { point: request.point, outcome: instance.engine.restore(work, request).await? }),
+        Job::Restore { request, .. } => {
+            let restoring = instance.engine.restore(work, request);
+            let restored = if request.dry_run { restoring.await } else { keep::held(work, request.point, command, restoring).await };
+            Ok(Done::Restore { point: request.point, outcome: restored? })
+        }
+        Job::Prune { within_seconds, last, dry_run } => {
+            let rules = Rules { keep_within: within_seconds.map(Duration::from_secs), keep_last: *last };
+            Ok(Done::Prune { outcome: keep::prune(work, rules, *dry_run).await? })
+        }
+        Job::Hold { point, lasts_seconds, holder, reason } => {
+            keep::hold(work, *point, lasts_seconds.map(Duration::from_secs), holder, reason).await
+        }
         Job::Check { part, of } => Ok(Done::Check { outcome: crate::task::check::check(work, *part, *of).await? }),
         Job::Discard { request } => {
             // Whoever sends commands cannot have other folders removed than those that a restore of this instance kept.
@@ -160,7 +173,10 @@ async fn run(agent: &Agent, command: &Command, instance: &Instance, work: &Work)
             }
             Ok(Done::Discard { path: request.path.clone() })
         }
-        Job::Verify { request } => Ok(Done::Verify { outcome: instance.engine.verify(work, request).await? }),
+        Job::Verify { request } => {
+            let verifying = instance.engine.verify(work, request);
+            Ok(Done::Verify { outcome: keep::held(work, request.point, command, verifying).await? })
+        }
     }
 }
 

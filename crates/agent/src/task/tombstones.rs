@@ -193,7 +193,12 @@ fn shortened(ended: &Ended) -> Ended {
             outcome.problems.clear();
             outcome.store_notes.clear();
         }
-        Ok(Done::Discard { .. }) => {}
+        Ok(Done::Discard { .. } | Done::Hold { .. }) => {}
+        Ok(Done::Prune { outcome }) => {
+            outcome.more_points += outcome.points.len() as u64;
+            outcome.points.clear();
+            outcome.notes.clear();
+        }
         Ok(Done::Verify { outcome }) => {
             outcome.checks.clear();
             outcome.notes.clear();

@@ -62,7 +62,14 @@ fn lost(restore: &Operation, now: Timestamp) -> String {
             ),
             None => format!("{title} kept no directory aside.\n"),
         },
-        Some(operation::Result::Backup(_) | operation::Result::Check(_) | operation::Result::Discard(_) | operation::Result::Verify(_))
+        Some(
+            operation::Result::Backup(_)
+            | operation::Result::Check(_)
+            | operation::Result::Discard(_)
+            | operation::Result::Verify(_)
+            | operation::Result::Prune(_)
+            | operation::Result::Hold(_),
+        )
         | None => {
             format!("{title}: what it kept aside is removed for good.\n")
         }

@@ -11,7 +11,7 @@ use muster_wire::proto::v1::{
 use super::amount::{
     NOTHING, age, bytes, count, counted, instant, instant_or_nothing, position, read_duration, read_instant, rounded, short,
 };
-use super::{fault, table};
+use super::{fault, retention, table};
 use crate::exit::has_ended;
 
 /// `backup`.
@@ -24,6 +24,8 @@ pub const fn kind(operation: &OperationKind) -> &'static str {
         OperationKind::Check => "check",
         OperationKind::Discard => "discard",
         OperationKind::Verify => "verify",
+        OperationKind::Prune => "prune",
+        OperationKind::Hold => "hold",
     }
 }
 
@@ -154,6 +156,8 @@ fn result(operation: &Operation, now: Timestamp) -> String {
         Some(operation::Result::Restore(restore)) => restore_result(restore, &operation.id, now),
         Some(operation::Result::Check(check)) => check_result(check),
         Some(operation::Result::Verify(verify)) => verify_result(verify),
+        Some(operation::Result::Prune(prune)) => retention::prune(prune),
+        Some(operation::Result::Hold(hold)) => retention::hold(hold),
         Some(operation::Result::Discard(discard)) => format!("  {} is removed\n", discard.path),
     }
 }

@@ -4,7 +4,7 @@ use muster_common::time::Timestamp;
 use muster_wire::proto::v1::RecoveryPoint;
 
 use super::amount::{age, bytes, count, instant_or_nothing, position, short};
-use super::table;
+use super::{retention, table};
 
 /// A table, newest first, and what to type with it.
 #[must_use]
@@ -14,7 +14,8 @@ pub fn list(component: &str, points: &[RecoveryPoint], now: Timestamp) -> String
     };
     let row = |point: &RecoveryPoint| {
         let damage = if point.damaged_pages > 0 { format!("{} damaged pages", count(point.damaged_pages)) } else { String::new() };
-        let label = [point.label.clone(), damage].into_iter().filter(|text| !text.is_empty()).collect::<Vec<_>>().join("; ");
+        let fate = point.fate.as_ref().map(retention::fate).unwrap_or_default();
+        let label = [point.label.clone(), damage, fate].into_iter().filter(|text| !text.is_empty()).collect::<Vec<_>>().join("; ");
         vec![
             short(&point.id).to_owned(),
             instant_or_nothing(point.finished_at.as_ref()),

@@ -1,17 +1,20 @@
-//! `RepositoryService`: checks, and which recovery points there are.
+//! `RepositoryService`: checks, prunes, holds, and which recovery points there are.
 
 use muster_common::fault::{ErrorKind, Fault};
 use muster_common::id::PointId;
 use muster_common::time::Timestamp;
-use muster_wire::convert::{name_from_proto, optional_name_from_proto, timestamp_from_proto};
+use muster_wire::convert::{duration_from_proto, name_from_proto, optional_name_from_proto, required, timestamp_from_proto};
 use muster_wire::page;
 use muster_wire::proto::v1::repository_service_server::RepositoryService;
-use muster_wire::proto::v1::{CheckRequest, CheckResponse, ListPointsRequest, ListPointsResponse, RecoveryPoint};
+use muster_wire::proto::v1::{
+    CheckRequest, CheckResponse, HoldRequest, HoldResponse, ListPointsRequest, ListPointsResponse, PruneRequest, PruneResponse,
+    RecoveryPoint, ReleaseRequest, ReleaseResponse,
+};
 use tonic::{Request, Response, Status};
 
 use super::recovery::asked;
 use super::{Api, answer, digest, request_id, status, subject_of};
-use crate::operation::asked::{AskedCheck, What};
+use crate::operation::asked::{AskedCheck, AskedHold, AskedPrune, What};
 use crate::store::points;
 
 const LIST: &str = "RepositoryService.ListPoints";
@@ -41,6 +44,68 @@ impl RepositoryService for Api {
         })();
         let operation = self.start(asked.map_err(status)?).await?;
         Ok(Response::new(CheckResponse { operation: Some(operation) }))
+    }
+
+    async fn prune(&self, request: Request<PruneRequest>) -> Result<Response<PruneResponse>, Status> {
+        let caller = subject_of(&request)?;
+        let mut message = request.into_inner();
+        let asked = (|| {
+            let request_id = request_id(&std::mem::take(&mut message.request_id))?;
+            let digest = digest(&message);
+            self.must_exist(&message.component, &message.instance)?;
+            let what = What::Prune(AskedPrune {
+                component: name_from_proto(&message.component, "component")?,
+                instance: optional_name_from_proto(&message.instance, "instance")?,
+                dry_run: message.dry_run,
+            });
+            Ok(asked(caller, request_id, digest, None, what))
+        })();
+        let operation = self.start(asked.map_err(status)?).await?;
+        Ok(Response::new(PruneResponse { operation: Some(operation) }))
+    }
+
+    async fn hold(&self, request: Request<HoldRequest>) -> Result<Response<HoldResponse>, Status> {
+        let caller = subject_of(&request)?;
+        let mut message = request.into_inner();
+        let asked = (|| {
+            let request_id = request_id(&std::mem::take(&mut message.request_id))?;
+            let digest = digest(&message);
+            self.must_exist(&message.component, "")?;
+            let lasts = required(message.lasts.as_ref(), "lasts")?;
+            let what = What::Hold(AskedHold {
+                component: name_from_proto(&message.component, "component")?,
+                point: message.point,
+                lasts_seconds: Some(duration_from_proto(lasts, "lasts")?.as_secs()),
+                reason: message.reason,
+                holder: caller.clone(),
+            });
+            Ok(asked(caller, request_id, digest, None, what))
+        })();
+        let operation = self.start(asked.map_err(status)?).await?;
+        Ok(Response::new(HoldResponse { operation: Some(operation) }))
+    }
+
+    async fn release(&self, request: Request<ReleaseRequest>) -> Result<Response<ReleaseResponse>, Status> {
+        let caller = subject_of(&request)?;
+        let mut message = request.into_inner();
+        let asked = (|| {
+            let request_id = request_id(&std::mem::take(&mut message.request_id))?;
+            let digest = digest(&message);
+            self.must_exist(&message.component, "")?;
+            if message.point.is_empty() {
+                return Err(Fault::refused(ErrorKind::InvalidArgument, "point: is missing").hint("name the point that is to be let go"));
+            }
+            let what = What::Hold(AskedHold {
+                component: name_from_proto(&message.component, "component")?,
+                point: message.point,
+                lasts_seconds: None,
+                reason: String::new(),
+                holder: caller.clone(),
+            });
+            Ok(asked(caller, request_id, digest, None, what))
+        })();
+        let operation = self.start(asked.map_err(status)?).await?;
+        Ok(Response::new(ReleaseResponse { operation: Some(operation) }))
     }
 
     async fn list_points(&self, request: Request<ListPointsRequest>) -> Result<Response<ListPointsResponse>, Status> {

@@ -12,7 +12,8 @@ use muster_wire::proto::v1::postgres_spec::Control;
 use muster_wire::proto::v1::repository_spec::Location;
 use muster_wire::proto::v1::resource::Spec;
 use muster_wire::proto::v1::{
-    ComponentSpec, InstanceSpec, Objectives, PostgresSpec, PostgresTls, Priority, RepositorySpec, Resource, S3Location, VerifySpec,
+    ComponentSpec, InstanceSpec, Objectives, PostgresSpec, PostgresTls, Priority, RepositorySpec, Resource, RetentionSpec, S3Location,
+    VerifySpec,
 };
 
 use super::{Kind, instance_name};
@@ -160,6 +161,9 @@ fn check_component(spec: &ComponentSpec, problems: &mut Problems) {
             );
         }
     }
+    if let Some(retention) = &spec.retention {
+        check_retention(retention, problems);
+    }
     if let Some(verify) = &spec.verify {
         check_verify(verify, problems);
     }
@@ -201,6 +205,16 @@ pub const fn engine_name(engine: &Engine) -> &'static str {
     match engine {
         Engine::Postgres(_) => "postgres",
         Engine::Files(_) => "files",
+    }
+}
+
+fn check_retention(spec: &RetentionSpec, problems: &mut Problems) {
+    let within = spec.keep_within.as_ref();
+    if within.is_some_and(|within| !(3_600..=3_155_760_000).contains(&within.seconds) || within.nanos < 0) {
+        problems.add("retention.keepWithin", "expected 1h to a hundred years");
+    }
+    if within.is_none() && spec.keep_last == 0 {
+        problems.add("retention", "keeps everything; give keepWithin or keepLast, or leave it out");
     }
 }
 

@@ -20,7 +20,7 @@ use crate::operation::conflict;
 use crate::operation::fleet::Fleet;
 use crate::operation::journal::{self, Journaled};
 use crate::operation::kind::Phase;
-use crate::operation::kinds::{Settled, backup, check, discard, restore, verify};
+use crate::operation::kinds::{Settled, backup, check, discard, hold, prune, restore, verify};
 use crate::operation::retry;
 use crate::operation::shared::{Shared, pass};
 use crate::operation::state::State;
@@ -171,6 +171,16 @@ async fn settle(shared: &Shared, connection: &mut Connection, what: &What) -> Re
             let fleet = fleet(shared, connection, &asked.component).await?;
             let point = find_point(connection, &asked.component, &asked.point).await?;
             verify::settle(asked, &fleet, &spec.verify.unwrap_or_default(), point)
+        }
+        What::Prune(asked) => {
+            let spec = component_spec(connection, &asked.component).await?;
+            let fleet = fleet(shared, connection, &asked.component).await?;
+            prune::settle(asked, &fleet, &spec.retention.unwrap_or_default())
+        }
+        What::Hold(asked) => {
+            let fleet = fleet(shared, connection, &asked.component).await?;
+            let point = find_point(connection, &asked.component, &asked.point).await?;
+            hold::settle(asked, &fleet, point)
         }
         What::Discard { restore } => {
             let restore = find(connection, restore).await?.state;

@@ -60,6 +60,10 @@ pub enum What {
     },
     /// Prove a recovery point good.
     Verify(AskedVerify),
+    /// Remove recovery points that the component's retention does not keep.
+    Prune(AskedPrune),
+    /// Hold a recovery point, or let it go.
+    Hold(AskedHold),
 }
 
 /// See `muster.v1.BackupRequest`.
@@ -139,4 +143,30 @@ pub struct AskedCheck {
     pub read_data_part: u32,
     /// See `muster.v1.CheckRequest`.
     pub read_data_of: u32,
+}
+
+/// See `muster.v1.PruneRequest`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AskedPrune {
+    /// The component.
+    pub component: Name,
+    /// The instance whose agent does it. `None`: any that is connected.
+    pub instance: Option<Name>,
+    /// Only tell.
+    pub dry_run: bool,
+}
+
+/// See `muster.v1.HoldRequest` and `muster.v1.ReleaseRequest`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AskedHold {
+    /// The component.
+    pub component: Name,
+    /// The point: its id, or the first 6 or more digits of it. Empty: the newest.
+    pub point: String,
+    /// For how many seconds. `None`: let it go.
+    pub lasts_seconds: Option<u64>,
+    /// Why.
+    pub reason: String,
+    /// Who asks.
+    pub holder: String,
 }

@@ -26,11 +26,25 @@ pub enum Claim {
     Discard,
     /// Restores to an agent's scratch, and touches nothing else.
     Verify,
+    /// Removes what no rule keeps from a component's part of its repository.
+    Prune,
+    /// Writes a hold.
+    Hold,
 }
 
 impl Claim {
     /// All of them.
-    pub const ALL: [Self; 7] = [Self::Backup, Self::RestoreHere, Self::RestoreBeside, Self::Plan, Self::Check, Self::Discard, Self::Verify];
+    pub const ALL: [Self; 9] = [
+        Self::Backup,
+        Self::RestoreHere,
+        Self::RestoreBeside,
+        Self::Plan,
+        Self::Check,
+        Self::Discard,
+        Self::Verify,
+        Self::Prune,
+        Self::Hold,
+    ];
 }
 
 /// Whether two may overlap.
@@ -57,17 +71,23 @@ pub fn claim(task: &Task) -> Claim {
         Task::Check(_) => Claim::Check,
         Task::Discard(_) => Claim::Discard,
         Task::Verify(_) => Claim::Verify,
+        Task::Prune(prune) if prune.dry_run => Claim::Plan,
+        Task::Prune(_) => Claim::Prune,
+        Task::Hold(_) => Claim::Hold,
     }
 }
 
 /// The table. It reads the same both ways.
 #[must_use]
 pub const fn overlap(new: Claim, held: Claim) -> Overlap {
-    use Claim::{Backup, Check, Discard, Plan, RestoreBeside, RestoreHere, Verify};
+    use Claim::{Backup, Check, Discard, Hold, Plan, Prune, RestoreBeside, RestoreHere, Verify};
     match (new, held) {
         // Asking, checking and verifying lock nothing.
-        (Plan | Check | Verify, Backup | RestoreHere | RestoreBeside | Plan | Check | Discard | Verify)
-        | (Backup | RestoreHere | RestoreBeside | Discard, Plan | Check | Verify) => Overlap::Free,
+        (Plan | Check | Verify | Hold, Backup | RestoreHere | RestoreBeside | Plan | Check | Discard | Verify | Prune | Hold)
+        | (Backup | RestoreHere | RestoreBeside | Discard | Prune, Plan | Check | Verify | Hold) => Overlap::Free,
+        // A prune is safe beside whatever reads and writes the repository; two would do the same work twice.
+        (Prune, Backup | RestoreHere | RestoreBeside | Discard) | (Backup | RestoreHere | RestoreBeside | Discard, Prune) => Overlap::Free,
+        (Prune, Prune) => Overlap::NotInOneShard,
         // A writer goes back in time once at a time.
         (RestoreHere, RestoreHere) => Overlap::NotInOneShard,
         // Backup and restore of one instance exclude each other, and themselves.
@@ -84,12 +104,44 @@ const fn repeats(new: Claim, held: Claim) -> bool {
     match (new, held) {
         (Claim::Backup, Claim::Backup) | (Claim::Discard, Claim::Discard) => true,
         (Claim::RestoreHere | Claim::RestoreBeside, Claim::RestoreHere | Claim::RestoreBeside) => true,
-        (Claim::Backup, Claim::RestoreHere | Claim::RestoreBeside | Claim::Plan | Claim::Check | Claim::Discard | Claim::Verify)
-        | (Claim::RestoreHere | Claim::RestoreBeside, Claim::Backup | Claim::Plan | Claim::Check | Claim::Discard | Claim::Verify)
-        | (Claim::Discard, Claim::Backup | Claim::RestoreHere | Claim::RestoreBeside | Claim::Plan | Claim::Check | Claim::Verify)
+        (
+            Claim::Backup,
+            Claim::RestoreHere
+            | Claim::RestoreBeside
+            | Claim::Plan
+            | Claim::Check
+            | Claim::Discard
+            | Claim::Verify
+            | Claim::Prune
+            | Claim::Hold,
+        )
         | (
-            Claim::Plan | Claim::Check | Claim::Verify,
-            Claim::Backup | Claim::RestoreHere | Claim::RestoreBeside | Claim::Plan | Claim::Check | Claim::Discard | Claim::Verify,
+            Claim::RestoreHere | Claim::RestoreBeside,
+            Claim::Backup | Claim::Plan | Claim::Check | Claim::Discard | Claim::Verify | Claim::Prune | Claim::Hold,
+        )
+        | (
+            Claim::Discard,
+            Claim::Backup
+            | Claim::RestoreHere
+            | Claim::RestoreBeside
+            | Claim::Plan
+            | Claim::Check
+            | Claim::Verify
+            | Claim::Prune
+            | Claim::Hold,
+        )
+        | (
+            // A prune goes on where the one before it stopped.
+            Claim::Plan | Claim::Check | Claim::Verify | Claim::Prune | Claim::Hold,
+            Claim::Backup
+            | Claim::RestoreHere
+            | Claim::RestoreBeside
+            | Claim::Plan
+            | Claim::Check
+            | Claim::Discard
+            | Claim::Verify
+            | Claim::Prune
+            | Claim::Hold,
         ) => false,
     }
 }

@@ -1,5 +1,7 @@
 //! What came of an operation, as it is journaled; read from an agent's outcome once, and shown.
 
+pub mod prune;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -45,6 +47,10 @@ pub enum Done {
     },
     /// A point was proved good.
     Verify(VerifyDone),
+    /// What no rule keeps was marked or removed.
+    Prune(prune::PruneDone),
+    /// A hold was taken, or holds let go.
+    Hold(prune::HoldDone),
 }
 
 /// See `muster.v1.VerifyResult`.
@@ -186,6 +192,8 @@ pub fn outcome_from_proto(outcome: &TaskOutcome) -> Result<Outcome, Fault> {
         task_outcome::Outcome::Check(done) => Outcome::Done(Done::Check(check_from_proto(done))),
         task_outcome::Outcome::Discard(done) => Outcome::Done(Done::Discard { path: done.path.clone() }),
         task_outcome::Outcome::Verify(done) => Outcome::Done(Done::Verify(verify_from_proto(done)?)),
+        task_outcome::Outcome::Prune(done) => Outcome::Done(Done::Prune(prune::PruneDone::from_proto(done)?)),
+        task_outcome::Outcome::Hold(done) => Outcome::Done(Done::Hold(prune::HoldDone::from_proto(done)?)),
         task_outcome::Outcome::Fault(fault) => Outcome::Fault(fault_from_proto(fault)),
     })
 }
@@ -336,6 +344,8 @@ pub fn done_to_proto(done: &Done, point: Option<PointId>) -> v1::operation::Resu
         }),
         Done::Discard { path } => v1::operation::Result::Discard(v1::DiscardResult { path: path.clone() }),
         Done::Verify(done) => v1::operation::Result::Verify(verify_to_proto(done, point)),
+        Done::Prune(done) => v1::operation::Result::Prune(done.to_proto()),
+        Done::Hold(done) => v1::operation::Result::Hold(done.to_proto(point)),
     }
 }
 

@@ -11,6 +11,7 @@ use muster_wire::proto::agent::v1::{Command, TaskOutcome};
 use muster_wire::proto::v1;
 
 use crate::failover;
+use crate::operation::done::prune::Fate;
 use crate::operation::done::{BackupDone, position_to_proto};
 use crate::operation::event::{Event, sentence};
 use crate::operation::kinds::{self, Effect};
@@ -125,6 +126,7 @@ pub async fn record(
         if let Some(effect) = effect_of(&next.state, &event) {
             match effect {
                 Effect::KeepPoint(done) => keep_point(connection, &next.state, &done).await?,
+                Effect::TellPoints(fates) => tell_points(connection, &next.state, fates).await?,
                 Effect::Restored => {
                     shard_changed = true;
                     if let Some(moved) = move_reign(connection, &next.state).await? {
@@ -140,6 +142,17 @@ pub async fn record(
     }
     let updated = operations::update(connection, &encode(&next.state, next.last_event)?, seen.last_event).await?;
     Ok(updated.then_some(Recorded { journaled: next, shard_changed }))
+}
+
+/// Writes down what a prune or a hold said of points, and forgets those that are gone.
+async fn tell_points(connection: &mut Connection, state: &State, fates: Vec<Fate>) -> Result<(), StoreError> {
+    for fate in fates {
+        match fate {
+            Fate::Gone(point) => points::forget_one(connection, &state.target.component, point).await?,
+            Fate::Told(point, told) => points::tell(connection, &state.target.component, point, told.to_proto(point)).await?,
+        }
+    }
+    Ok(())
 }
 
 async fn append(connection: &mut Connection, next: &mut Journaled, event: &Event, now: Timestamp) -> Result<(), StoreError> {
@@ -194,7 +207,7 @@ async fn issue(connection: &mut Connection, state: &State, term: Term, now: Time
 async fn keep_point(connection: &mut Connection, state: &State, done: &BackupDone) -> Result<(), StoreError> {
     let label = match &state.task {
         Task::Backup(task) => task.label.clone(),
-        Task::Restore(_) | Task::Check(_) | Task::Discard(_) | Task::Verify(_) => String::new(),
+        Task::Restore(_) | Task::Check(_) | Task::Discard(_) | Task::Verify(_) | Task::Prune(_) | Task::Hold(_) => String::new(),
     };
     let files = matches!(done.position, Some(crate::operation::done::Position::Files { .. }));
     let point = v1::RecoveryPoint {
@@ -212,6 +225,7 @@ async fn keep_point(connection: &mut Connection, state: &State, done: &BackupDon
         damaged_pages: done.damaged_pages,
         operation_id: state.id.to_string(),
         epoch: state.epoch.0,
+        fate: None,
     };
     points::insert(connection, &point, done.finished).await
 }
@@ -219,7 +233,7 @@ async fn keep_point(connection: &mut Connection, state: &State, done: &BackupDon
 async fn move_reign(connection: &mut Connection, state: &State) -> Result<Option<Event>, StoreError> {
     let next = match &state.task {
         Task::Restore(task) => task.next_epoch,
-        Task::Backup(_) | Task::Check(_) | Task::Discard(_) | Task::Verify(_) => Epoch(0),
+        Task::Backup(_) | Task::Check(_) | Task::Discard(_) | Task::Verify(_) | Task::Prune(_) | Task::Hold(_) => Epoch(0),
     };
     match failover::shards::restored_in_place(connection, &state.target, next).await? {
         Ok(moved) => Ok(moved.map(|moved| Event::ReignMoved { from: moved.from, to: moved.to, superseded: moved.superseded })),

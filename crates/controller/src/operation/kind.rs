@@ -28,11 +28,15 @@ pub enum Kind {
     Discard,
     /// Proves a recovery point good.
     Verify,
+    /// Removes recovery points that no rule keeps.
+    Prune,
+    /// Holds a recovery point, or lets it go.
+    Hold,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::Backup, Self::Restore, Self::Check, Self::Discard, Self::Verify];
+    pub const ALL: [Self; 7] = [Self::Backup, Self::Restore, Self::Check, Self::Discard, Self::Verify, Self::Prune, Self::Hold];
 
     /// As it is stored and said.
     #[must_use]
@@ -43,6 +47,8 @@ impl Kind {
             Self::Check => "check",
             Self::Discard => "discard",
             Self::Verify => "verify",
+            Self::Prune => "prune",
+            Self::Hold => "hold",
         }
     }
 
@@ -55,6 +61,8 @@ impl Kind {
             Self::Check => OperationKind::Check,
             Self::Discard => OperationKind::Discard,
             Self::Verify => OperationKind::Verify,
+            Self::Prune => OperationKind::Prune,
+            Self::Hold => OperationKind::Hold,
         }
     }
 }

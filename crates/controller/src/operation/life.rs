@@ -317,6 +317,8 @@ fn kind_of(done: &Done) -> Kind {
         Done::Check(_) => Kind::Check,
         Done::Discard { .. } => Kind::Discard,
         Done::Verify(_) => Kind::Verify,
+        Done::Prune(_) => Kind::Prune,
+        Done::Hold(_) => Kind::Hold,
     }
 }
 

@@ -15,6 +15,8 @@ pub fn operation(state: &State, last_event: EventNumber) -> v1::Operation {
         Task::Restore(restore) => (restore.dry_run, Some(restore.point)),
         Task::Backup(backup) => (false, Some(backup.point)),
         Task::Verify(verify) => (false, Some(verify.point)),
+        Task::Prune(prune) => (prune.dry_run, None),
+        Task::Hold(hold) => (false, Some(hold.point)),
         Task::Check(_) | Task::Discard(_) => (false, None),
     };
     v1::Operation {

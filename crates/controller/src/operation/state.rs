@@ -16,7 +16,7 @@ use sha2::{Digest, Sha256};
 use crate::operation::asked::What;
 use crate::operation::done::Done;
 use crate::operation::kind::{Kind, Phase};
-use crate::operation::kinds::{backup, check, discard, restore, verify};
+use crate::operation::kinds::{backup, check, discard, hold, prune, restore, verify};
 
 /// The version of the journaled form.
 pub const VERSION: u32 = 1;
@@ -78,6 +78,10 @@ pub enum Task {
     Discard(discard::Task),
     /// Prove a recovery point good.
     Verify(verify::Task),
+    /// Remove recovery points that no rule keeps.
+    Prune(prune::Task),
+    /// Hold a recovery point, or let it go.
+    Hold(hold::Task),
 }
 
 /// A part of an operation.
@@ -179,6 +183,8 @@ impl Task {
             Self::Check(_) => Kind::Check,
             Self::Discard(_) => Kind::Discard,
             Self::Verify(_) => Kind::Verify,
+            Self::Prune(_) => Kind::Prune,
+            Self::Hold(_) => Kind::Hold,
         }
     }
 }
@@ -231,6 +237,8 @@ impl State {
             Kind::Check => "check the repository of",
             Kind::Discard => "discard the old directory of",
             Kind::Verify => "verify a point of",
+            Kind::Prune => "prune the points of",
+            Kind::Hold => "hold or release a point of",
         };
         format!("{verb} {}", self.target)
     }

@@ -65,6 +65,31 @@ pub async fn by_prefix(connection: &mut Connection, component: &Name, prefix: &s
     rows.iter().map(read).collect()
 }
 
+/// Writes down what was said of a point; nothing where it is not known.
+///
+/// # Errors
+/// The database's, or a row that cannot be read.
+pub async fn tell(connection: &mut Connection, component: &Name, point: PointId, fate: v1::PointFate) -> Result<(), StoreError> {
+    let known = by_prefix(connection, component, &point.to_string()).await?;
+    let Some(mut known) = known.into_iter().next() else { return Ok(()) };
+    known.fate = Some(fate);
+    query("UPDATE points SET bytes = $1 WHERE id = $2").bind(known.encode_to_vec()).bind(&known.id).execute(connection).await?;
+    Ok(())
+}
+
+/// Forgets a point that is gone.
+///
+/// # Errors
+/// The database's.
+pub async fn forget_one(connection: &mut Connection, component: &Name, point: PointId) -> Result<(), StoreError> {
+    query("DELETE FROM points WHERE component = $1 AND id = $2")
+        .bind(component.as_str())
+        .bind(point.to_string())
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
 /// Forgets what is known of a component's points; they stay in their repository.
 ///
 /// # Errors

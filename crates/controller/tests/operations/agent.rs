@@ -295,6 +295,8 @@ pub fn outcome_of(id: &str, task: &Task) -> TaskOutcome {
             phase_seconds: [("fetch".to_owned(), 1.5)].into(),
             ..v1::RestoreResult::default()
         }),
+        command::Work::Prune(_) => task_outcome::Outcome::Prune(v1::PruneResult::default()),
+        command::Work::Hold(_) => task_outcome::Outcome::Hold(v1::HoldResult::default()),
         command::Work::Check(_) => task_outcome::Outcome::Check(v1::CheckResult { points: 3, ..v1::CheckResult::default() }),
         command::Work::Verify(work) => task_outcome::Outcome::Verify(v1::VerifyResult {
             point_id: work.point_id,

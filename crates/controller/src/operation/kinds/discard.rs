@@ -31,7 +31,7 @@ pub struct Task {
 pub fn settle(restore: &State, epoch: Epoch) -> Result<Settled, Fault> {
     let kept = match &restore.done {
         Some(Done::Restore(done)) => done.kept.as_ref(),
-        Some(Done::Backup(_) | Done::Check(_) | Done::Discard { .. } | Done::Verify(_)) | None => None,
+        Some(Done::Backup(_) | Done::Check(_) | Done::Discard { .. } | Done::Verify(_) | Done::Prune(_) | Done::Hold(_)) | None => None,
     };
     let kept = kept.ok_or_else(|| {
         Fault::refused(ErrorKind::FailedPrecondition, format!("operation {} kept no directory aside", restore.id))

@@ -4,6 +4,8 @@
 pub mod backup;
 pub mod check;
 pub mod discard;
+pub mod hold;
+pub mod prune;
 pub mod restore;
 pub mod verify;
 
@@ -11,6 +13,7 @@ use muster_common::counter::Epoch;
 use muster_common::name::{InstanceName, Name};
 use muster_wire::proto::agent::v1::command;
 
+use crate::operation::done::prune::Fate;
 use crate::operation::done::{BackupDone, Done, Outcome};
 use crate::operation::fleet::{Fleet, Instance};
 use crate::operation::state::{State, Task};
@@ -47,6 +50,8 @@ impl Settled {
 pub enum Effect {
     /// A recovery point is there.
     KeepPoint(BackupDone),
+    /// What is known of the component's points has changed.
+    TellPoints(Vec<Fate>),
     /// The instance holds an older moment now: of the writer the epoch moves, another one is no longer superseded.
     Restored,
 }
@@ -60,6 +65,8 @@ pub fn work(state: &State) -> command::Work {
         Task::Check(task) => command::Work::Check(check::work(task)),
         Task::Discard(task) => command::Work::Discard(discard::work(task)),
         Task::Verify(task) => command::Work::Verify(verify::work(task)),
+        Task::Prune(task) => command::Work::Prune(prune::work(task)),
+        Task::Hold(task) => command::Work::Hold(hold::work(task)),
     }
 }
 
@@ -69,9 +76,12 @@ pub fn effects(state: &State, outcome: &Outcome) -> Option<Effect> {
     match &state.task {
         Task::Backup(_) => match outcome {
             Outcome::Done(Done::Backup(done)) => Some(Effect::KeepPoint(done.clone())),
-            Outcome::Done(Done::Restore(_) | Done::Check(_) | Done::Discard { .. } | Done::Verify(_)) | Outcome::Fault(_) => None,
+            Outcome::Done(Done::Restore(_) | Done::Check(_) | Done::Discard { .. } | Done::Verify(_) | Done::Prune(_) | Done::Hold(_))
+            | Outcome::Fault(_) => None,
         },
         Task::Restore(task) => (restore::restored_here(task, outcome) && !state.reign_moved()).then_some(Effect::Restored),
+        Task::Prune(task) => prune::fates(task, outcome).map(Effect::TellPoints),
+        Task::Hold(task) => hold::fates(task, outcome).map(Effect::TellPoints),
         Task::Check(_) | Task::Discard(_) | Task::Verify(_) => None,
     }
 }
@@ -81,6 +91,6 @@ pub fn effects(state: &State, outcome: &Outcome) -> Option<Effect> {
 pub fn effects_of_word(state: &State) -> Option<Effect> {
     match &state.task {
         Task::Restore(task) => (restore::is_here(task) && !state.reign_moved()).then_some(Effect::Restored),
-        Task::Backup(_) | Task::Check(_) | Task::Discard(_) | Task::Verify(_) => None,
+        Task::Backup(_) | Task::Check(_) | Task::Discard(_) | Task::Verify(_) | Task::Prune(_) | Task::Hold(_) => None,
     }
 }
