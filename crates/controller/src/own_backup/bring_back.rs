@@ -36,7 +36,7 @@ pub async fn bring_back(config: &Config, plain: &[u8]) -> Result<BroughtBack> {
     let mut refill = refill?;
     let mut rows = 0;
     loop {
-        match reader.next()? {
+        match reader.piece()? {
             Piece::Head(_) => anyhow::bail!("the backup has two heads"),
             Piece::File(file) => put_file(&config.authority_folder(), &file)?,
             Piece::Table(table) => refill.table(table).await.map_err(told)?,

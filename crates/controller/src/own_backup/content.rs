@@ -201,7 +201,7 @@ impl<'a> Reader<'a> {
     pub fn begin(bytes: &'a [u8]) -> Result<(Self, Head)> {
         let lines = BufReader::new(zstd::stream::read::Decoder::new(bytes).context("begin to decompress")?).lines();
         let mut reader = Self { lines, table: None, sum: Sum::default(), tables: 0 };
-        match reader.next()? {
+        match reader.piece()? {
             Piece::Head(head) => {
                 ensure!(head.format == FORMAT, "the backup's format is {}; this build reads {FORMAT}", head.format);
                 Ok((reader, head))
@@ -214,7 +214,7 @@ impl<'a> Reader<'a> {
     ///
     /// # Errors
     /// Where it is cut or not as it was written.
-    pub fn next(&mut self) -> Result<Piece> {
+    pub fn piece(&mut self) -> Result<Piece> {
         loop {
             let line = self.lines.next().context("the backup ends before its end")?.context("decompress")?;
             return Ok(match serde_json::from_str(&line).context("read a line of the backup")? {
@@ -294,18 +294,18 @@ mod tests {
 
         let (mut reader, read) = Reader::begin(&bytes).unwrap();
         assert_eq!(read, head);
-        let Piece::File(file) = reader.next().unwrap() else { panic!("no file") };
+        let Piece::File(file) = reader.piece().unwrap() else { panic!("no file") };
         assert_eq!((file.name.as_str(), file.bytes().unwrap()), ("ca.pem", b"pem".to_vec()));
-        let Piece::Table(read) = reader.next().unwrap() else { panic!("no table") };
+        let Piece::Table(read) = reader.piece().unwrap() else { panic!("no table") };
         assert_eq!(read, table());
         for row in &rows {
-            let Piece::Row(read) = reader.next().unwrap() else { panic!("no row") };
+            let Piece::Row(read) = reader.piece().unwrap() else { panic!("no row") };
             assert_eq!(&read, row);
         }
-        assert!(matches!(reader.next().unwrap(), Piece::End));
+        assert!(matches!(reader.piece().unwrap(), Piece::End));
 
         let (mut cut, _) = Reader::begin(&bytes[..bytes.len() - 6]).unwrap();
-        let ended = (0..9).find_map(|_| match cut.next() {
+        let ended = (0..9).find_map(|_| match cut.piece() {
             Ok(Piece::End) => Some(true),
             Ok(_) => None,
             Err(_) => Some(false),

@@ -24,7 +24,7 @@ pub enum Place {
 /// A database of a PostgreSQL server, and how it is reached.
 #[derive(Clone)]
 pub struct Server {
-    options: PgConnectOptions,
+    options: Box<PgConnectOptions>,
     shown: String,
 }
 
@@ -65,7 +65,7 @@ impl Place {
                 options.password(text.lines().next().unwrap_or(""))
             }
         };
-        Ok(Self::Server(Server { options, shown }))
+        Ok(Self::Server(Server { options: Box::new(options), shown }))
     }
 }
 
@@ -109,7 +109,7 @@ fn shown(options: &PgConnectOptions) -> String {
 impl Server {
     /// How it is reached.
     pub(super) fn options(&self) -> PgConnectOptions {
-        self.options.clone()
+        (*self.options).clone()
     }
 
     /// The database's name.
