@@ -6,7 +6,7 @@ SHELL := /bin/bash
 MAKEFLAGS += --no-print-directory
 export RUST_BACKTRACE := 0
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test quick real soak lint bench fmt audit package package-test clean
+.PHONY: help setup build demo test quick real soak lint bench fmt reference audit package package-test clean
 
 CARGO := cargo
 LOCKED := --locked
@@ -21,6 +21,7 @@ help:
 	@echo "make soak               long property runs"
 	@echo "make audit [ADVISORY_DB=PATH]   licences, sources, advisories"
 	@echo "make package [PROFILE=dev]   a Debian package; make package-test installs it into a fresh Debian"
+	@echo "make reference         the book's API pages, after a change in proto/"
 	@echo "make fmt | setup | clean"
 
 setup:
@@ -36,7 +37,7 @@ test: quick real
 
 # Unit tests and tidy. No server is started.
 quick: build
-	@tools/timed "quick tests" 300 $(CARGO) test --workspace $(LOCKED) --quiet --lib --bins --test tidy
+	@tools/timed "quick tests" 300 $(CARGO) test --workspace $(LOCKED) --quiet --lib --bins --test tidy --test reference
 
 # Every integration test: PostgreSQL, controllers and agents as real processes. Needs root and the user postgres.
 real: build
@@ -62,6 +63,10 @@ package: setup
 # Installs the package of the development build into a fresh Debian. Needs root, debootstrap and a Debian mirror.
 package-test: build
 	@tools/package-test
+
+# The book's reference pages, from the comments in proto/.
+reference:
+	@MUSTER_WRITE=1 $(CARGO) test -p muster-tests $(LOCKED) --quiet --test reference the_reference
 
 fmt:
 	@$(CARGO) fmt --all

@@ -4,6 +4,7 @@ mod clients;
 mod controller_store;
 mod cookbook;
 mod deployment;
+mod forms;
 mod kills;
 mod postgres;
 mod restored_controller;
