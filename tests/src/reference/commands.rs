@@ -41,6 +41,7 @@ pub const COMMANDS: &[Row] = &[
     row("findings", "muster.v1.ListFindingsResponse", "with --watch: a muster.v1.FindingEvent each"),
     row("get", "muster.v1.InventoryServiceListResponse", "with KIND NAME: a muster.v1.Resource"),
     row("history", "muster.v1.ListHistoryResponse", ""),
+    row("logs", "own.Logs", "events without the operation after each"),
     nothing("operator add", "a context's file (YAML)"),
     row("operator list", "muster.v1.ListOperatorsResponse", ""),
     nothing("operator revoke", ""),
@@ -49,8 +50,11 @@ pub const COMMANDS: &[Row] = &[
     row("points", "muster.v1.ListPointsResponse", ""),
     row("repo check", "own.RepositoryCheck", ""),
     row("repo grant", "own.RepositoryGrant", ""),
+    row("repo hold", "own.Hold", ""),
     row("repo init", "muster.v1.Resource", ""),
     row("repo list", "own.RepositoryPoints", ""),
+    row("repo prune", "own.Prune", "also with --dry-run"),
+    row("repo release", "own.Release", ""),
     row("repo restore", "own.RepositoryRestore", ""),
     row("resolve", OPERATION, ""),
     row("restore", OPERATION, "as it ended; with --dry-run its result is the plan"),
@@ -58,6 +62,7 @@ pub const COMMANDS: &[Row] = &[
     row("retry", OPERATION, "as it ended"),
     row("schedules", "muster.v1.ListSchedulesResponse", ""),
     row("status", "muster.v1.StatusPage", "with --watch: one each time that it changes"),
+    row("support-bundle", "own.SupportBundle", ""),
     row("token create", "muster.v1.CreateJoinTokenResponse", ""),
     row("verify", OPERATION, "as it ended"),
     row("version", "own.Version", "controller is null with --client, and where it cannot be reached"),
@@ -76,7 +81,7 @@ With `-o json` a command prints one JSON document on standard output (those that
 What is stable: names and types of fields, values of enums, exit codes ([The command line](../guides/cli.md)). Fields and values may be added:
 read what you know and pass over the rest. It is protobuf's canonical JSON, so 64-bit numbers are texts, instants RFC 3339, durations as `3.5s`, and
 **absent, empty, zero and false fields are left out**: in jq write `.components[]? | .lag // \"0s\"`. What `muster repo` and `version` print are
-documents of their own, in which numbers are numbers.
+documents of their own, in which numbers are numbers and instants as `2026-01-31 02:00:00Z`.
 
 The messages are described in [The API](api.md).
 

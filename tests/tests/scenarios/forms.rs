@@ -84,6 +84,7 @@ fn what_commands_print_as_json_is_what_the_schema_promises() {
             ("token create", vec!["--site", "ankara", "--agent", "another"]),
             ("version", vec![]),
             ("wait", vec![&id]),
+            ("logs", vec![&id]),
         ] {
             judge(command, &more, operator).await?;
         }
