@@ -69,6 +69,7 @@ pub fn about(spec: &ScheduleSpec) -> String {
         None => "",
         Some(Work::Backup(_)) => "backup",
         Some(Work::Check(_)) => "check",
+        Some(Work::Verify(_)) => "verify",
     };
     let when = match &spec.when {
         None => String::new(),

@@ -21,7 +21,7 @@ use crate::operation::journal;
 use crate::operation::kind::{Kind as OperationOf, Phase};
 use crate::store::shards::Kept;
 use crate::store::sightings::{self, Sighting};
-use crate::store::{Connection, agents, meta, operations, operators, points, shards};
+use crate::store::{Connection, agents, lanes, meta, operations, operators, points, shards};
 
 /// What was told longer ago is not seen any more: an agent tells each 10 s at least.
 const STALE: Duration = Duration::from_secs(30);
@@ -62,8 +62,11 @@ pub async fn read(api: &Api) -> Result<Read, Fault> {
     };
     let known = operators::all(&mut connection).await?.into_iter().filter(|operator| !operator.revoked);
     read.operators = known.filter_map(|operator| Some((operator.name, operator.certificate_until?))).collect();
+    let mut waiting = waiting(&mut connection).await?;
     for (_, name, _) in declared.iter().filter(|(kind, _, _)| *kind == Kind::Component) {
-        read.components.insert(name.clone(), stored(&mut connection, name).await?);
+        let stored = stored(&mut connection, name).await?;
+        let waiting = waiting.remove(name).unwrap_or_default();
+        read.components.insert(name.clone(), Stored { waiting, ..stored });
     }
     Ok(read)
 }
@@ -90,7 +93,19 @@ async fn stored(connection: &mut Connection, component: &Name) -> Result<Stored,
         failed_verification: found
             .and_then(|found| Some((found.operation_id.parse().ok()?, instant(found.at.as_ref())?, found.problem.clone()))),
         verified: instant(verification.passed_at.as_ref()),
+        waiting: Vec::new(),
     })
+}
+
+/// Runs of schedules that wait, by component.
+async fn waiting(connection: &mut Connection) -> Result<BTreeMap<Name, Vec<(String, Timestamp, String)>>, Fault> {
+    let mut waiting: BTreeMap<Name, Vec<_>> = BTreeMap::new();
+    for lane in lanes::all(connection).await? {
+        if let Some(waits) = lane.waiting {
+            waiting.entry(lane.component).or_default().push((lane.schedule, waits.planned, waits.why));
+        }
+    }
+    Ok(waiting)
 }
 
 fn point(point: &RecoveryPoint) -> Point {
@@ -141,7 +156,10 @@ fn unfinished_operation(operation: &v1::Operation) -> Option<Unfinished> {
 pub fn world(api: &Api, read: &Read, refused: &BTreeMap<Name, (Timestamp, u64)>) -> World {
     let declared = api.agents.assigner.declared();
     let components = declared.iter().filter_map(|(_, name, resource)| match &resource.spec {
-        Some(Spec::Component(spec)) => Some(component(&api.agents, &declared, name, spec, read)),
+        Some(Spec::Component(spec)) => {
+            let since = resource.created_at.as_ref().and_then(|at| timestamp_from_proto(at, "at").ok()).unwrap_or_default();
+            Some(component(&api.agents, &declared, (name, spec, since), read))
+        }
         Some(_) | None => None,
     });
     World {
@@ -162,7 +180,7 @@ pub fn refused<'a>(api: &'a Api, read: &'a Read) -> impl Iterator<Item = (&'a Na
     })
 }
 
-fn component(agents: &Agents, declared: &Declared, name: &Name, spec: &ComponentSpec, read: &Read) -> Component {
+fn component(agents: &Agents, declared: &Declared, (name, spec, since): (&Name, &ComponentSpec, Timestamp), read: &Read) -> Component {
     let objective = |of: Option<&prost_types::Duration>| of.and_then(|of| duration_from_proto(of, "objective").ok());
     let superseded = |instance: &InstanceName| {
         let record = read.shards.get(name).and_then(|kept| kept.record.as_ref());
@@ -173,6 +191,10 @@ fn component(agents: &Agents, declared: &Declared, name: &Name, spec: &Component
         name: name.clone(),
         rpo: objective(spec.objectives.as_ref().and_then(|objectives| objectives.rpo.as_ref())),
         rto: objective(spec.objectives.as_ref().and_then(|objectives| objectives.rto.as_ref())),
+        backup_every: objective(spec.expects.as_ref().and_then(|expects| expects.backup_every.as_ref())),
+        verify_every: objective(spec.expects.as_ref().and_then(|expects| expects.verify_every.as_ref())),
+        declared: since,
+        paused: agents.pauses.of(name, agents.clock.now()).map(|pause| (pause.until, format!("{}: {}", pause.by, pause.reason))),
         has_repository: !spec.repository.is_empty(),
         has_one_writer: spec.instances.iter().any(|instance| matches!(instance.engine, Some(instance_spec::Engine::Postgres(_)))),
         stored: read.components.get(name).cloned().unwrap_or_default(),

@@ -21,6 +21,14 @@ pub enum Rule {
     RpoNear,
     /// The component's last backup that ended has failed.
     BackupFailed,
+    /// The newest recovery point is older than the component's spec expects, and a tenth of that.
+    BackupLate,
+    /// No verification has passed for longer than the component's spec expects, and a tenth of that.
+    VerificationLate,
+    /// A run of a schedule has waited to be accepted for ten minutes.
+    RunWaits,
+    /// Automation and schedules are switched off for a component, or for all.
+    Paused,
     /// The newest recovery point has pages that were damaged in the database already.
     DamagedPages,
     /// A component with an RTO objective was never restored as a whole or verified: nobody knows how long it takes.

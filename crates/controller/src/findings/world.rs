@@ -53,6 +53,14 @@ pub struct Component {
     pub rpo: Option<Duration>,
     /// How long until it must work again.
     pub rto: Option<Duration>,
+    /// A recovery point is expected at least so often.
+    pub backup_every: Option<Duration>,
+    /// A verification that passes is expected at least so often.
+    pub verify_every: Option<Duration>,
+    /// When it was declared first.
+    pub declared: Timestamp,
+    /// That its automation and schedules are off: until when, and who switched them off and why.
+    pub paused: Option<(Timestamp, String)>,
     /// Whether its points go anywhere.
     pub has_repository: bool,
     /// Whether one instance alone may take writes.
@@ -74,6 +82,8 @@ pub struct Stored {
     pub failed_verification: Option<(OperationId, Timestamp, String)>,
     /// When a verification last passed.
     pub verified: Option<Timestamp>,
+    /// Runs of schedules that wait to be accepted: the schedule's id, the planned moment, why.
+    pub waiting: Vec<(String, Timestamp, String)>,
     /// The last backup that ended, where it failed: its operation, when, why.
     pub failed_backup: Option<(OperationId, Timestamp, String)>,
 }

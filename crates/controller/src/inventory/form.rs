@@ -145,6 +145,13 @@ fn check_component(spec: &ComponentSpec, problems: &mut Problems) {
     if let Some(objectives) = &spec.objectives {
         check_objectives(objectives, problems);
     }
+    if let Some(expects) = &spec.expects {
+        for (field, every) in [("expects.backupEvery", &expects.backup_every), ("expects.verifyEvery", &expects.verify_every)] {
+            if every.as_ref().is_some_and(|every| every.seconds < 60 || every.nanos < 0 || every.seconds > 366 * 86_400) {
+                problems.add(field, "expected 1m to 366d");
+            }
+        }
+    }
     if !spec.repository.is_empty() {
         problems.name("repository", &spec.repository);
     }

@@ -38,7 +38,7 @@ pub(super) fn check(spec: &ScheduleSpec, problems: &mut Problems) {
         problems.add("missed", "of a newer version; expected SKIP, ONCE or ALL");
     }
     match &spec.work {
-        None => problems.add("work", "missing; expected backup or check, for example `backup: {}`"),
+        None => problems.add("work", "missing; expected backup, verify or check, for example `backup: {}`"),
         Some(Work::Backup(backup)) => {
             optional_instance("backup.instance", &backup.instance, problems);
             if backup.label.len() > MOST_LABEL || backup.label.chars().any(char::is_control) {
@@ -48,6 +48,7 @@ pub(super) fn check(spec: &ScheduleSpec, problems: &mut Problems) {
                 problems.add("backup.compressionLevel", "expected 1 to 19");
             }
         }
+        Some(Work::Verify(verify)) => optional_instance("verify.instance", &verify.instance, problems),
         Some(Work::Check(check)) => {
             optional_instance("check.instance", &check.instance, problems);
             if check.read_data_parts > MOST_PARTS {

@@ -15,6 +15,7 @@ pub const fn verb(spec: &ScheduleSpec) -> &'static str {
     match &spec.work {
         Some(Work::Backup(_)) => "backup",
         Some(Work::Check(_)) => "check",
+        Some(Work::Verify(_)) => "verify",
         None => "",
     }
 }

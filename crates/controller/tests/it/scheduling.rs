@@ -30,13 +30,17 @@ fn text(at: Option<&prost_types::Timestamp>) -> String {
 
 /// A controller whose clock stands shortly before 02:00, with the plan applied and its agent there.
 async fn planned() -> (World, Session, Clock) {
+    planned_at("2030-05-06T01:00:00Z").await
+}
+
+async fn planned_at(moment: &str) -> (World, Session, Clock) {
     let clock = Clock::default();
-    clock.set(at("2030-05-05T01:00:00Z"));
+    clock.set(at(moment));
     let world = World::start_by(clock.clone()).await;
     world.apply(PLAN).await.unwrap();
     let session = agent(&world, &world.join("istanbul", "istanbul-db1").await).await;
     eventually("the lanes have begun", async || {
-        schedules(&world).await.iter().all(|schedule| schedule.next_at.is_some()) && lanes(&world).await == 2
+        schedules(&world).await.iter().all(|schedule| schedule.next_at.is_some()) && lanes(&world).await == 3
     })
     .await;
     (world, session, clock)
@@ -102,15 +106,15 @@ async fn the_plans_backups_run_daily_at_two_and_each_six_hours_over_a_day_of_a_s
     let (world, mut session, clock) = planned().await;
     let first = schedule(&world, "database-daily").await;
     assert_eq!((first.verb.as_str(), first.timing.as_str()), ("backup", "0 2 * * * UTC"));
-    assert_eq!(text(first.next_at.as_ref()), "2030-05-05T02:00:00Z");
-    assert_eq!(text(schedule(&world, "database-6h").await.next_at.as_ref()), "2030-05-05T06:00:00Z");
+    assert_eq!(text(first.next_at.as_ref()), "2030-05-06T02:00:00Z");
+    assert_eq!(text(schedule(&world, "database-6h").await.next_at.as_ref()), "2030-05-06T06:00:00Z");
     for (moment, expected, name) in [
-        ("2030-05-05T02:00:00Z", "daily", "database-daily"),
-        ("2030-05-05T06:00:00Z", "each-6h", "database-6h"),
-        ("2030-05-05T12:00:00Z", "each-6h", "database-6h"),
-        ("2030-05-05T18:00:00Z", "each-6h", "database-6h"),
-        ("2030-05-06T00:00:00Z", "each-6h", "database-6h"),
         ("2030-05-06T02:00:00Z", "daily", "database-daily"),
+        ("2030-05-06T06:00:00Z", "each-6h", "database-6h"),
+        ("2030-05-06T12:00:00Z", "each-6h", "database-6h"),
+        ("2030-05-06T18:00:00Z", "each-6h", "database-6h"),
+        ("2030-05-07T00:00:00Z", "each-6h", "database-6h"),
+        ("2030-05-07T02:00:00Z", "daily", "database-daily"),
     ] {
         clock.set(Timestamp(at(moment).0 - 500_000));
         assert_eq!(serve(&mut session).await, expected, "{moment}");
@@ -121,7 +125,23 @@ async fn the_plans_backups_run_daily_at_two_and_each_six_hours_over_a_day_of_a_s
     assert_eq!(all[0].cause, "schedule/database-daily");
     let daily = schedule(&world, "database-daily").await;
     assert_eq!(daily.last.unwrap().id, all[0].id);
-    assert_eq!((text(daily.next_at.as_ref()).as_str(), daily.left_out.as_str()), ("2030-05-07T02:00:00Z", ""));
+    assert_eq!((text(daily.next_at.as_ref()).as_str(), daily.left_out.as_str()), ("2030-05-08T02:00:00Z", ""));
+}
+
+#[tokio::test]
+async fn the_plans_proof_waits_for_a_point_to_prove_and_verifies_it_then() {
+    let (world, mut session, clock) = planned_at("2030-05-12T04:30:00Z").await;
+    assert_eq!(text(schedule(&world, "database-proof").await.next_at.as_ref()), "2030-05-12T05:00:00Z");
+    clock.set(at("2030-05-12T05:00:00Z"));
+    eventually("the run waits", async || schedule(&world, "database-proof").await.waiting_for.contains("has no recovery point")).await;
+    let by_hand = muster_wire::proto::v1::BackupRequest { component: "dese-db".into(), ..Default::default() };
+    asked(&world, by_hand).await;
+    serve(&mut session).await;
+    let command = commanded(&mut session).await;
+    assert!(matches!(command.work, Some(Work::Verify(_))), "{command:?}");
+    let proof = schedule(&world, "database-proof").await;
+    assert_eq!((proof.verb.as_str(), proof.waiting_for.as_str()), ("verify", ""));
+    assert_eq!(proof.last.unwrap().cause, "schedule/database-proof");
 }
 
 #[tokio::test]
@@ -130,13 +150,13 @@ async fn a_run_waits_where_a_person_is_refused_and_goes_when_the_way_is_free() {
     let by_hand = muster_wire::proto::v1::BackupRequest { component: "dese-db".into(), label: "by hand".into(), ..Default::default() };
     asked(&world, by_hand).await;
     let command = commanded(&mut session).await;
-    clock.set(at("2030-05-05T02:00:00Z"));
+    clock.set(at("2030-05-06T02:00:00Z"));
     eventually("the run waits", async || !schedule(&world, "database-daily").await.waiting_for.is_empty()).await;
     let waits = schedule(&world, "database-daily").await;
     assert!(waits.waiting_for.contains("stands against it") && waits.waiting_for.contains("muster wait"), "{waits:?}");
-    assert_eq!(text(waits.waiting_planned_at.as_ref()), "2030-05-05T02:00:00Z");
+    assert_eq!(text(waits.waiting_planned_at.as_ref()), "2030-05-06T02:00:00Z");
     // It is one that waits still, when the other schedule's comes too: each has one.
-    clock.set(at("2030-05-05T06:00:00Z"));
+    clock.set(at("2030-05-06T06:00:00Z"));
     eventually("both wait", async || !schedule(&world, "database-6h").await.waiting_for.is_empty()).await;
     assert_eq!(operations(&world).await.len(), 1);
     session.say(done(&command)).await;
@@ -153,11 +173,11 @@ async fn a_controller_that_was_away_makes_up_for_missed_runs_once_and_repeats_no
     let credentials = world.join_again("istanbul-db1").await;
     drop(session);
     session = agent(&world, &credentials).await;
-    clock.set(at("2030-05-05T02:00:00Z"));
+    clock.set(at("2030-05-06T02:00:00Z"));
     let command = commanded(&mut session).await;
     // It dies with the run under way, and stays away for two days.
     drop(session);
-    let world = world.restart(|clock| clock.set(at("2030-05-07T07:00:00Z"))).await;
+    let world = world.restart(|clock| clock.set(at("2030-05-08T07:00:00Z"))).await;
     let mut session = agent(&world, &credentials).await;
     let again = commanded(&mut session).await;
     assert_eq!(again.id, command.id, "the run that was under way is sent again, as itself");
@@ -168,9 +188,9 @@ async fn a_controller_that_was_away_makes_up_for_missed_runs_once_and_repeats_no
     assert_eq!(labels, ["daily", "each-6h"], "one each stands for all that were missed");
     assert_eq!(operations(&world).await.len(), 3);
     let six = schedule(&world, "database-6h").await;
-    assert!(six.left_out.starts_with("8 runs, the last planned for 2030-05-07T00:00:00Z, were left out"), "{}", six.left_out);
+    assert!(six.left_out.starts_with("8 runs, the last planned for 2030-05-08T00:00:00Z, were left out"), "{}", six.left_out);
     // An hour back and forth: nothing comes twice.
-    for moment in ["2030-05-07T06:05:00Z", "2030-05-07T05:30:00Z", "2030-05-07T06:30:00Z"] {
+    for moment in ["2030-05-08T06:05:00Z", "2030-05-08T05:30:00Z", "2030-05-08T06:30:00Z"] {
         clock.set(at(moment));
         nothing(&mut session, &world).await;
     }
@@ -185,7 +205,7 @@ async fn what_is_paused_does_not_run_and_is_made_up_for_when_it_is_resumed() {
         reason: "moving the disks".into(),
     };
     world.inventory().pause(pause).await.unwrap();
-    clock.set(at("2030-05-05T02:00:00Z"));
+    clock.set(at("2030-05-06T02:00:00Z"));
     nothing(&mut session, &world).await;
     assert!(schedule(&world, "database-daily").await.pause.is_some());
     world.inventory().resume(ResumeRequest { component: "dese-db".into() }).await.unwrap();
@@ -203,11 +223,11 @@ async fn a_component_with_a_schedule_is_not_deleted_and_a_schedule_that_is_leave
     };
     let refused = fault(&world.inventory().delete(delete(ResourceKind::Component, "dese-db")).await.unwrap_err());
     assert!(refused.kind == ErrorKind::FailedPrecondition && refused.message.contains("schedule database-6h"), "{refused}");
-    for name in ["database-6h", "database-daily"] {
+    for name in ["database-6h", "database-daily", "database-proof"] {
         world.inventory().delete(delete(ResourceKind::Schedule, name)).await.unwrap();
     }
     eventually("the lanes are gone", async || lanes(&world).await == 0).await;
-    clock.set(at("2030-05-05T06:00:00Z"));
+    clock.set(at("2030-05-06T06:00:00Z"));
     nothing(&mut session, &world).await;
     // Declared anew it begins anew: what was due before is not made up for.
     world.apply(PLAN).await.unwrap();

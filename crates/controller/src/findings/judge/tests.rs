@@ -42,11 +42,16 @@ fn good() -> World {
         name: "orders-db".parse().unwrap(),
         rpo: Some(Duration::from_secs(3_600)),
         rto: Some(Duration::from_secs(1_800)),
+        backup_every: None,
+        verify_every: None,
+        declared: ago(86_400),
+        paused: None,
         has_repository: true,
         has_one_writer: true,
         stored: Stored {
             newest: Some(Point { id: "ab".repeat(16), finished: ago(600), damaged_pages: 0, system_id: Some(7) }),
             measured_rto: Some(Duration::from_secs(200)),
+            waiting: Vec::new(),
             failed_backup: None,
             failed_verification: None,
             verified: Some(ago(86_400)),
@@ -121,6 +126,44 @@ fn points_that_were_not_proved_good_are_told() {
         c.stored.failed_verification = Some(("cd".repeat(16).parse().unwrap(), ago(60), "a row is missing from its index".into()));
     };
     assert_eq!(of_component(found), ["VerificationFailed component/orders-db"]);
+}
+
+#[test]
+fn falling_behind_what_the_spec_expects_is_told_before_the_objective_breaks() {
+    let every = Some(Duration::from_secs(1_000));
+    let aged = |seconds| {
+        of_component(|component| {
+            component.backup_every = every;
+            component.stored.newest.as_mut().unwrap().finished = ago(seconds);
+        })
+    };
+    assert!(aged(1_100).is_empty());
+    assert_eq!(aged(1_101), ["BackupLate component/orders-db"], "while the objective is an hour");
+    let verified = |at| {
+        of_component(|component| {
+            component.verify_every = every;
+            component.stored.verified = at;
+        })
+    };
+    assert!(verified(Some(ago(1_100))).is_empty());
+    assert_eq!(verified(Some(ago(1_101))), ["VerificationLate component/orders-db"]);
+    let never = ["VerificationLate component/orders-db", "NeverVerified component/orders-db"];
+    assert_eq!(verified(None), never, "declared a day ago, and never verified");
+    let seldom = |component: &mut Component| {
+        component.verify_every = Some(Duration::from_secs(60 * 86_400));
+        component.stored.verified = Some(ago(30 * 86_400));
+    };
+    assert!(of_component(seldom).is_empty(), "the spec's word stands before the usual two weeks");
+}
+
+#[test]
+fn a_run_that_waits_and_a_pause_are_told() {
+    let waits = of_component(|component| component.stored.waiting = vec![("ab".into(), ago(700), "something stands against it".into())]);
+    assert_eq!(waits, ["RunWaits component/orders-db"]);
+    assert_eq!(
+        of_component(|component| component.paused = Some((NOW.plus(Duration::from_secs(60)), "ada".into()))),
+        ["Paused component/orders-db"]
+    );
 }
 
 #[test]
