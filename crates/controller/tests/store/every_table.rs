@@ -114,7 +114,7 @@ async fn identities(connection: &mut Connection) {
     let invited = tokens::Invited { site: site.clone(), agent: name("db3") };
     tokens::insert(connection, "h", &invited, NOW.plus(Duration::from_secs(60)), NOW).await.unwrap();
     assert!(tokens::is_known(connection, "h", NOW).await.unwrap());
-    assert_eq!(tokens::invited(connection, NOW).await.unwrap(), [invited.clone()]);
+    assert_eq!(tokens::invited(connection, NOW).await.unwrap(), std::slice::from_ref(&invited));
     assert_eq!(tokens::take(connection, "h", "key3", NOW).await.unwrap(), Some(invited.clone()));
     assert_eq!(tokens::take(connection, "h", "key3", NOW).await.unwrap(), None);
     agents::joined(connection, &name("db3"), &site, "key3", "serial", NOW).await.unwrap();
@@ -264,7 +264,7 @@ async fn paused(connection: &mut Connection) {
         Pause { scope: Scope::Component(name("orders")), since: NOW, until: later, reason: "upgrade".into(), by: "operator/ada".into() };
     pauses::put(connection, &pause).await.unwrap();
     pauses::put(connection, &pause).await.unwrap();
-    assert_eq!(pauses::all(connection).await.unwrap(), [pause.clone()]);
+    assert_eq!(pauses::all(connection).await.unwrap(), std::slice::from_ref(&pause));
     pauses::delete(connection, &Scope::All).await.unwrap();
     pauses::sweep(connection, later).await.unwrap();
     assert_eq!(pauses::all(connection).await.unwrap(), []);

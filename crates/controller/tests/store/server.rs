@@ -30,6 +30,7 @@ fn run(command: &mut Command) {
 
 impl Server {
     /// A server of its own, for who stops it.
+    #[expect(clippy::zombie_processes, reason = "the watching shell outlives this process")]
     pub fn start() -> Self {
         let folder = tempfile::Builder::new().prefix("mst").tempdir_in("/tmp").unwrap().keep();
         run(Command::new("chown").arg("postgres:postgres").arg(&folder));
