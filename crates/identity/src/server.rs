@@ -72,7 +72,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { connections: 4_096, anonymous: 256, anonymous_life: Duration::from_secs(60) }
+        Self { connections: 16_384, anonymous: 256, anonymous_life: Duration::from_secs(60) }
     }
 }
 

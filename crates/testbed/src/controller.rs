@@ -150,6 +150,22 @@ impl Controller {
         copy_folder(&self.world, copy, &self.state).await
     }
 
+    /// The process's id while it runs.
+    ///
+    /// # Errors
+    /// Where a thread panicked with it.
+    pub fn pid(&self) -> Result<Option<i32>> {
+        Ok(self.lock()?.as_ref().map(Process::pid))
+    }
+
+    /// All that it wrote, its forerunners included.
+    ///
+    /// # Errors
+    /// Where there is nothing to read.
+    pub fn written(&self) -> Result<String> {
+        std::fs::read_to_string(self.world.path("log").join("controller.log")).context("read the controller's log")
+    }
+
     /// `127.0.0.1:<port>`: where gRPC is served.
     #[must_use]
     pub fn address(&self) -> String {

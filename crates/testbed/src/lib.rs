@@ -5,7 +5,8 @@
 //! dropped, also by a panic, everything in it is killed and the folder removed; when this process is killed, a watching
 //! shell does the same. Nothing here has a fixed port, so that worlds stand beside each other.
 //!
-//! Knows the programs by their command lines and configuration files only, as an operator does.
+//! Knows the programs by their command lines and configuration files only, as an operator does. The one exception is
+//! [`simulated`]: agents without a process, for crowds and floods.
 
 pub mod account;
 pub mod agent;
@@ -19,5 +20,7 @@ pub mod postgres;
 pub mod process;
 pub mod s3;
 pub mod scenario;
+pub mod simulated;
 pub mod two_sites;
+pub mod usage;
 pub mod world;

@@ -17,6 +17,7 @@ use crate::proto::v1;
 /// A value that a field must hold, in the one form of such refusals.
 fn refused(field: &str, reason: impl Display) -> Fault {
     Fault::refused(ErrorKind::InvalidArgument, format!("{field}: {reason}"))
+        .hint(format!("correct {field} and ask again; nothing was done"))
 }
 
 /// What a field that must be given holds.

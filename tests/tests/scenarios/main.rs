@@ -1,9 +1,12 @@
 //! Scenarios on real servers: PostgreSQL, object stores, controllers and agents as processes of their own. One module a subject.
 
 mod clients;
+mod control_plane;
 mod controller_store;
 mod cookbook;
 mod deployment;
+mod faults_crowds;
+mod faults_requests;
 mod forms;
 mod kills;
 mod postgres;

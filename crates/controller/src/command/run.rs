@@ -38,6 +38,7 @@ impl Run {
 /// # Errors
 /// As [`Run::run`].
 pub fn serve(config: Config, flags: Flags, ready: impl FnOnce(&Running) + Send) -> Result<()> {
+    take_descriptors();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start the runtime")?;
     let (telemetry, served) = runtime.block_on(async {
         let options = TelemetryOptions {
@@ -54,6 +55,17 @@ pub fn serve(config: Config, flags: Flags, ready: impl FnOnce(&Running) + Send) 
     runtime.shutdown_background();
     telemetry.shutdown();
     served
+}
+
+/// Each agent takes a file descriptor, and most systems give a process 1,024 unless it asks for those that it may have.
+fn take_descriptors() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current != limit.maximum
+        && let Err(error) = setrlimit(Resource::Nofile, rustix::process::Rlimit { current: limit.maximum, ..limit })
+    {
+        eprintln!("muster-controller: {:?} file descriptors are all that can be had: {error}", limit.current);
+    }
 }
 
 async fn serve_until_asked(config: Config, flags: &Flags, telemetry: &Telemetry, ready: impl FnOnce(&Running)) -> Result<()> {

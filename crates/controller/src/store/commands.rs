@@ -4,7 +4,8 @@ use muster_common::counter::Term;
 use muster_common::id::{CommandId, OperationId, StoreId};
 use muster_common::name::Name;
 use muster_common::time::Timestamp;
-use muster_wire::proto::agent::v1::{Command, TaskOutcome};
+use muster_wire::proto::agent::v1::{Command, TaskOutcome, task_outcome};
+use muster_wire::proto::v1;
 use prost::Message;
 
 use crate::store::Connection;
@@ -70,6 +71,9 @@ pub async fn end(connection: &mut Connection, id: CommandId, outcome: &TaskOutco
 /// Strays that are kept; the oldest are dropped beyond it.
 pub const MOST_STRAYS: i64 = 10_000;
 
+/// The longest of them, in bytes.
+const MOST_STRAY_BYTES: usize = 16 << 10;
+
 /// Keeps the outcome of a command that this store never issued.
 ///
 /// # Errors
@@ -79,7 +83,7 @@ pub async fn keep_stray(connection: &mut Connection, agent: &Name, outcome: &Tas
         .bind(&outcome.command_id)
         .bind(agent.as_str())
         .bind(at.0)
-        .bind(outcome.encode_to_vec())
+        .bind(bounded(outcome).encode_to_vec())
         .execute(&mut *connection)
         .await?;
     query("DELETE FROM strays WHERE command IN (SELECT command FROM strays ORDER BY at DESC, command LIMIT 9223372036854775807 OFFSET $1)")
@@ -87,6 +91,17 @@ pub async fn keep_stray(connection: &mut Connection, agent: &Name, outcome: &Tas
         .execute(connection)
         .await?;
     Ok(())
+}
+
+/// Kept strays are bounded in bytes too: of one that is larger only that it came is kept.
+fn bounded(outcome: &TaskOutcome) -> TaskOutcome {
+    let length = outcome.encoded_len();
+    if length <= MOST_STRAY_BYTES {
+        return outcome.clone();
+    }
+    let fault =
+        v1::Fault { message: format!("the outcome had {length} bytes; {MOST_STRAY_BYTES} are kept of a stray"), ..v1::Fault::default() };
+    TaskOutcome { command_id: outcome.command_id.clone(), at: outcome.at, outcome: Some(task_outcome::Outcome::Fault(fault)) }
 }
 
 /// What an agent remembered when it last said hello, or was sent since.

@@ -13,7 +13,7 @@ pub struct Figure {
     pub muster: f64,
     /// Absent where a figure stands for itself.
     pub peer: Option<(String, f64)>,
-    /// The ratio, muster to peer, that is wanted.
+    /// The ratio, muster to peer, that is wanted; without a peer the figure itself.
     pub goal: Option<f64>,
     pub lower_is_better: bool,
 }

@@ -3,12 +3,14 @@
 
 use std::process::ExitCode;
 
+mod control_plane;
 mod figures;
 mod peers;
 mod postgres_backup;
+mod setting;
 
 /// All benchmarks by name.
-const NAMES: [&str; 1] = ["postgres-backup"];
+const NAMES: [&str; 2] = ["control-plane", "postgres-backup"];
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -19,13 +21,23 @@ async fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     }
-    let outcome =
-        if asked.is_empty() || asked.iter().any(|name| name == "postgres-backup") { postgres_backup::run().await } else { Ok(()) };
-    match outcome {
+    match run(&asked).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("the benchmark failed: {error:#}");
             ExitCode::FAILURE
         }
     }
+}
+
+/// Those that were asked for; all where none was.
+async fn run(asked: &[String]) -> anyhow::Result<()> {
+    let wanted = |name: &str| asked.is_empty() || asked.iter().any(|asked| asked == name);
+    if wanted("control-plane") {
+        control_plane::run().await?;
+    }
+    if wanted("postgres-backup") {
+        postgres_backup::run().await?;
+    }
+    Ok(())
 }

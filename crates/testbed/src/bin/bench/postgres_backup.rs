@@ -10,6 +10,7 @@ use muster_testbed::world::World;
 
 use crate::figures::{Figure, median, publish};
 use crate::peers::{ALL, Bench, Peer};
+use crate::setting::setting;
 
 /// Where nothing else is asked for by `GIGABYTES` and `RUNS`.
 const GIGABYTES: u32 = 4;
@@ -37,13 +38,6 @@ impl Runs {
         let all = [self.backup, self.restore, self.stored].map(median);
         let [Some(backup), Some(restore), Some(stored)] = all else { anyhow::bail!("nothing was measured") };
         Ok([backup, restore, stored / 1e6])
-    }
-}
-
-fn setting<T: std::str::FromStr>(name: &str, usual: T) -> Result<T> {
-    match std::env::var(name) {
-        Ok(text) => text.parse().ok().with_context(|| format!("{name}={text} is no number")),
-        Err(_) => Ok(usual),
     }
 }
 
