@@ -7,6 +7,7 @@ mod cookbook;
 mod deployment;
 mod faults_crowds;
 mod faults_requests;
+mod findings;
 mod forms;
 mod kills;
 mod postgres;

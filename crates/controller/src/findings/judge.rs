@@ -28,6 +28,9 @@ const OPERATOR_CERTIFICATE: std::time::Duration = std::time::Duration::from_secs
 /// A verification that passed longer ago is told.
 const VERIFICATION_OLD: std::time::Duration = std::time::Duration::from_secs(14 * 86_400);
 
+/// A controller's disk with this much left has room, however small a part of it that is.
+const ROOM: u64 = 10 << 30;
+
 /// That a rule holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Held {
@@ -230,7 +233,7 @@ impl Judges {
             let hint = "let every agent connect: `muster agents`; make sure that no second controller runs on a copy".to_owned();
             self.holds(Rule::ControllerBehind, Subject::Controller, None, world.controller.behind.clone(), hint);
         }
-        if let Some(disk) = world.controller.disk.as_ref().filter(|disk| disk.free.saturating_mul(10) < disk.total) {
+        if let Some(disk) = world.controller.disk.as_ref().filter(|disk| disk.free.saturating_mul(10) < disk.total && disk.free < ROOM) {
             let told = format!("{} of {} free at {}", Size(disk.free), Size(disk.total), disk.path);
             self.holds(Rule::ControllerDiskNearlyFull, Subject::Controller, None, told, format!("`df -h {}`", disk.path));
         }

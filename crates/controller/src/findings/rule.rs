@@ -107,7 +107,7 @@ pub enum Rule {
     OperationWaits,
     /// The controller found that it is behind its agents: it was restored from an older copy, or runs twice.
     ControllerBehind,
-    /// Less than a tenth of the file system below the controller's state is free.
+    /// Less than a tenth, and less than 10 GiB, of the file system below the controller's state is free.
     ControllerDiskNearlyFull,
 }
 

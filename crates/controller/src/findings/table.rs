@@ -459,7 +459,7 @@ pub const TABLE: [About; RULES] = [
         Warning,
         SEEN,
         Needs::Nothing,
-        "Less than a tenth of the file system below the controller's state is free.",
+        "Less than a tenth, and less than 10 GiB, of the file system below the controller's state is free.",
         "free space on the controller's machine before it can accept nothing more",
     ),
 ];
