@@ -11,8 +11,8 @@ use muster_common::name::InstanceName;
 use muster_common::time::Timestamp;
 use muster_engine::observation::{Condition, Observation, Position, Role};
 use muster_engine::request::{
-    Assertion, BackupOutcome, BackupRequest, Checked, DiscardRequest, KeptDirectory, RestoreOutcome, RestorePlan, RestoreRequest,
-    RestoreTarget, VerifyOutcome, VerifyRequest,
+    Assertion, BackupOutcome, BackupRequest, Checked, DiscardRequest, DumpScope, KeptDirectory, RestoreOutcome, RestorePlan,
+    RestoreRequest, RestoreTarget, VerifyOutcome, VerifyRequest,
 };
 use muster_engine::work::Progress;
 use muster_wire::convert::{
@@ -77,6 +77,11 @@ fn job_from_proto(work: &command::Work, component: ComponentId) -> Result<Job, F
                 label: work.label.chars().take(MAX_LABEL).collect(),
                 level: i32::try_from(level).unwrap_or(1),
                 fast_checkpoint: work.fast_checkpoint,
+                dump: work.dump.as_ref().map(|scope| DumpScope {
+                    databases: scope.databases.clone(),
+                    schemas: scope.schemas.clone(),
+                    tables: scope.tables.clone(),
+                }),
             };
             Job::Backup { request }
         }
@@ -121,6 +126,7 @@ fn restore_from_proto(work: &link::RestoreWork, component: ComponentId) -> Resul
             directory: absolute(&work.directory, "command.restore.directory")?,
             port: u16::try_from(work.port).map_err(|_| invalid("command.restore.port: is more than 65535"))?,
         },
+        RestorePlace::Database => RestoreTarget::Database { name: work.database.clone(), from: work.from_database.clone() },
         RestorePlace::Unspecified => return Err(invalid("command.restore.place: is missing")),
     };
     let mut tablespaces = BTreeMap::new();
@@ -202,6 +208,7 @@ fn backup_to_proto(outcome: &BackupOutcome) -> v1::BackupResult {
         files: outcome.files,
         damage: outcome.damage.iter().take(1_000).cloned().collect(),
         damaged_pages: outcome.damaged_pages,
+        notes: outcome.notes.clone(),
     }
 }
 

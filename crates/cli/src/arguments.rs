@@ -62,6 +62,8 @@ pub enum Command {
     Delete(command::delete::Arguments),
     /// Takes a recovery point.
     Backup(command::backup::Arguments),
+    /// Takes a logical point by pg_dump: chosen databases, schemas or tables, roles, tablespaces.
+    Dump(command::dump::Arguments),
     /// Lists recovery points, newest first.
     Points(command::points::Arguments),
     /// Brings a recovery point back.
@@ -160,6 +162,7 @@ pub async fn run(arguments: Arguments) -> Result<Exit, Fault> {
         Command::Describe(arguments) => command::describe::run(&app, arguments).await,
         Command::Delete(arguments) => command::delete::run(&app, arguments).await,
         Command::Backup(arguments) => command::backup::run(&app, arguments).await,
+        Command::Dump(arguments) => command::dump::run(&app, arguments).await,
         Command::Points(arguments) => command::points::run(&app, arguments).await,
         Command::Restore(arguments) => command::restore::run(&app, arguments).await,
         Command::Verify(arguments) => command::verify::run(&app, arguments).await,

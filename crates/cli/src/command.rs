@@ -10,6 +10,7 @@ pub mod context;
 pub mod delete;
 pub mod describe;
 pub mod discard;
+pub mod dump;
 pub mod findings;
 pub mod get;
 pub mod history;

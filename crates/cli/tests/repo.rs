@@ -93,6 +93,7 @@ impl World {
             label: "a label".into(),
             level: 1,
             fast_checkpoint: true,
+            dump: None,
         };
         Files::new("documents/here", self.path("files")).unwrap().backup(&work, &request).await.unwrap();
     }

@@ -219,6 +219,7 @@ fn outcome(request: &BackupRequest, summary: &PointSummary) -> BackupOutcome {
         files: summary.files,
         damage: Vec::new(),
         damaged_pages: 0,
+        notes: Vec::new(),
     }
 }
 

@@ -47,6 +47,10 @@ impl Engine for Files {
     }
 
     async fn backup(&self, work: &Work, request: &BackupRequest) -> Result<BackupOutcome, Fault> {
+        if request.dump.is_some() {
+            return Err(Fault::refused(ErrorKind::NotAvailable, format!("dump {}: a folder of files has no databases", self.name))
+                .hint("take a backup of it"));
+        }
         backup::backup(&self.name, &self.folder, work, request).await
     }
 

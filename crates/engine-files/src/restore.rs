@@ -61,6 +61,10 @@ struct Present {
 pub async fn restore(name: &str, folder: &Path, work: &Work, request: &RestoreRequest) -> Result<RestoreOutcome, Fault> {
     let place = match &request.target {
         RestoreTarget::Empty | RestoreTarget::InPlace => folder.to_owned(),
+        RestoreTarget::Database { .. } => {
+            return Err(Fault::refused(ErrorKind::InvalidArgument, format!("restore {name}: a folder of files has no databases"))
+                .hint("restore --in-place or --beside FOLDER"));
+        }
         RestoreTarget::Beside { directory, .. } => directory.clone(),
     };
     if !request.dry_run
@@ -187,7 +191,7 @@ fn refusal(name: &str, place: &Path, plan: &RestorePlan, present: &Present, requ
                 "say `--yes`".to_owned(),
             );
         }
-        RestoreTarget::Empty | RestoreTarget::Beside { .. } | RestoreTarget::InPlace => {}
+        RestoreTarget::Empty | RestoreTarget::Beside { .. } | RestoreTarget::InPlace | RestoreTarget::Database { .. } => {}
     }
     if plan.bytes.saturating_add(SPARE) > present.free {
         let why = format!("{} are needed beside {}, {} are free", Size(plan.bytes + SPARE), place.display(), Size(present.free));

@@ -116,7 +116,14 @@ fn tree(root: &Path) -> BTreeMap<PathBuf, (u32, Vec<u8>)> {
 }
 
 fn backup(point: u8) -> BackupRequest {
-    BackupRequest { component: COMPONENT, point: PointId::from_bytes([point; 16]), label: String::new(), level: 1, fast_checkpoint: true }
+    BackupRequest {
+        component: COMPONENT,
+        point: PointId::from_bytes([point; 16]),
+        label: String::new(),
+        level: 1,
+        fast_checkpoint: true,
+        dump: None,
+    }
 }
 
 fn restore(point: u8, target: RestoreTarget) -> RestoreRequest {

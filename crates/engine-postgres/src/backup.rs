@@ -96,7 +96,7 @@ pub async fn backup(instance: &Postgres, work: &Work, request: &BackupRequest) -
 }
 
 /// The point of this command, where an earlier run has published it.
-async fn existing(open: &OpenRepository, work: &Work, request: &BackupRequest) -> Result<Option<PointSummary>, Fault> {
+pub(crate) async fn existing(open: &OpenRepository, work: &Work, request: &BackupRequest) -> Result<Option<PointSummary>, Fault> {
     let published = patiently(work, open, open.repository.published(&open.keys, request.component, request.point)).await?;
     published.map_err(|error| error.fault())
 }
@@ -479,5 +479,6 @@ fn outcome(request: &BackupRequest, summary: &PointSummary) -> Result<BackupOutc
         files: summary.files,
         damage: details.damaged.iter().take(MAX_TOLD).map(|page| format!("{} block {}: {}", page.path, page.block, page.what)).collect(),
         damaged_pages,
+        notes: Vec::new(),
     })
 }

@@ -15,6 +15,7 @@ use tokio::sync::Mutex;
 use crate::backup;
 use crate::config::PostgresConfig;
 use crate::connect::Session;
+use crate::dump;
 use crate::observe;
 use crate::restore::{self, discard};
 use crate::verify;
@@ -84,7 +85,10 @@ impl Engine for Postgres {
     }
 
     async fn backup(&self, work: &Work, request: &BackupRequest) -> Result<BackupOutcome, Fault> {
-        backup::backup(self, work, request).await
+        match &request.dump {
+            Some(scope) => dump::dump(self, work, request, scope).await,
+            None => backup::backup(self, work, request).await,
+        }
     }
 
     async fn restore(&self, work: &Work, request: &RestoreRequest) -> Result<RestoreOutcome, Fault> {

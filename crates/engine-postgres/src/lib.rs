@@ -10,6 +10,7 @@ pub mod connect;
 pub mod control;
 pub mod control_file;
 pub mod data_directory;
+pub mod dump;
 pub mod engine;
 pub mod exclude;
 pub mod observe;

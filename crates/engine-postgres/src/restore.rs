@@ -21,6 +21,7 @@ use crate::clock;
 use crate::config::PostgresConfig;
 use crate::control::pg_ctl::{self, PgCtl};
 use crate::data_directory::{self, Postmaster};
+use crate::dump;
 use crate::engine::Postgres;
 use crate::point::PostgresPoint;
 use crate::restore::arrival::Arrival;
@@ -62,6 +63,14 @@ pub async fn restore(instance: &Postgres, work: &Work, request: &RestoreRequest)
         .await?
         .map_err(|error| error.fault())?;
     let point = Arc::new(point);
+    if point.summary.details.kind == dump::KIND {
+        return dump::restoring::restore(instance, work, &open, point, request).await;
+    }
+    if let RestoreTarget::Database { name, .. } = &request.target {
+        let message = format!("restore into database {name}: point {} is physical and holds the whole cluster", request.point);
+        return Err(Fault::refused(ErrorKind::InvalidArgument, message)
+            .hint("restore it --beside, or choose a point of `muster dump`: muster points NAME"));
+    }
     let known = PostgresPoint::read(&point.summary.details.engine, &point.summary.details.kind)?;
     fetch::check_whole(&point)?;
     let config = &instance.config;

@@ -22,6 +22,20 @@ pub struct BackupRequest {
     pub level: i32,
     /// Start with a checkpoint at once instead of waiting for the next one.
     pub fast_checkpoint: bool,
+    /// Take a logical point of this scope. Absent: a physical one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dump: Option<DumpScope>,
+}
+
+/// What a logical point holds, besides roles and tablespaces.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DumpScope {
+    /// The databases. Empty: all that take connections.
+    pub databases: Vec<String>,
+    /// Patterns of schemas, as `pg_dump` takes them. Empty: all.
+    pub schemas: Vec<String>,
+    /// Patterns of tables. Empty: all.
+    pub tables: Vec<String>,
 }
 
 /// A recovery point was taken: every byte of it is durable in the repository.
@@ -45,6 +59,9 @@ pub struct BackupOutcome {
     pub damage: Vec<String>,
     /// How many pages were damaged.
     pub damaged_pages: u64,
+    /// What else a person should know.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
 }
 
 /// Where a restore goes.
@@ -61,6 +78,13 @@ pub enum RestoreTarget {
         directory: PathBuf,
         /// TCP port of the restored server; 0 leaves the server stopped.
         port: u16,
+    },
+    /// A new database of the running server, out of a logical point.
+    Database {
+        /// The new one's name; none may be there of that name.
+        name: String,
+        /// The database of the point. Empty: its only one.
+        from: String,
     },
 }
 

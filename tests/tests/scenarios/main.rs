@@ -9,6 +9,7 @@ mod faults_crowds;
 mod faults_requests;
 mod findings;
 mod forms;
+mod dump;
 mod kills;
 mod postgres;
 mod restored_controller;

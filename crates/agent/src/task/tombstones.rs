@@ -184,7 +184,10 @@ fn to_json(tombstone: &Tombstone, path: &Path) -> Result<Vec<u8>, DurableError> 
 fn shortened(ended: &Ended) -> Ended {
     let mut ended = ended.clone();
     match &mut ended.result {
-        Ok(Done::Backup { outcome }) => outcome.damage.clear(),
+        Ok(Done::Backup { outcome }) => {
+            outcome.damage.clear();
+            outcome.notes.clear();
+        }
         Ok(Done::Restore { outcome, .. }) => {
             outcome.plan.notes.clear();
             outcome.plan.replaces.clear();

@@ -22,6 +22,7 @@ fn command(n: u8) -> Command {
         label: "nightly".to_owned(),
         level: 1,
         fast_checkpoint: true,
+        dump: None,
     };
     Command {
         id: CommandId::from_bytes([n; 16]),
@@ -48,6 +49,7 @@ fn ended(n: u8) -> Ended {
         files: 2,
         damage: Vec::new(),
         damaged_pages: 0,
+        notes: Vec::new(),
     };
     Ended { at: NOW.plus(Duration::from_secs(5)), result: Ok(Done::Backup { outcome }) }
 }

@@ -202,7 +202,12 @@ pub fn command(n: u8, term: u64, epoch: u64, work: command::Work) -> Command {
 
 pub fn backup(n: u8) -> Command {
     let point_id = PointId::from_bytes([n; 16]).to_string();
-    command(n, 1, 1, command::Work::Backup(BackupWork { point_id, label: "test".into(), compression_level: 1, fast_checkpoint: true }))
+    command(
+        n,
+        1,
+        1,
+        command::Work::Backup(BackupWork { point_id, label: "test".into(), compression_level: 1, fast_checkpoint: true, dump: None }),
+    )
 }
 
 pub fn restore_in_place(n: u8, point: u8, next_epoch: u64) -> Command {

@@ -5,10 +5,10 @@ use std::time::Duration;
 use clap::Args;
 use muster_common::fault::Fault;
 use muster_wire::convert;
-use muster_wire::proto::v1::BackupRequest;
+use muster_wire::proto::v1::{BackupRequest, Operation};
 
 use crate::arguments::App;
-use crate::controller::{Repeat, request_id};
+use crate::controller::{Controller, Repeat, request_id};
 use crate::exit::Exit;
 use crate::follow;
 
@@ -57,16 +57,25 @@ pub async fn run(app: &App, arguments: Arguments) -> Result<Exit, Fault> {
         slow_checkpoint: arguments.slow_checkpoint,
         stall_limit: arguments.stall_limit.map(convert::duration_to_proto),
         request_id: request_id(arguments.request_id.as_deref()),
+        dump: None,
     };
+    let operation = start(&controller, &request).await?;
+    follow::to_the_end(&controller, &app.console, operation, arguments.no_wait).await
+}
+
+/// Asks for it.
+///
+/// # Errors
+/// Where it is refused, or the controller cannot be reached.
+pub async fn start(controller: &Controller, request: &BackupRequest) -> Result<Operation, Fault> {
     let answer = controller
-        .call(Repeat::Safe, &request, |request| {
+        .call(Repeat::Safe, request, |request| {
             let mut client = controller.recovery();
             async move { client.backup(request).await }
         })
         .await
         .map_err(|fault| fault_with_id(fault, &request.request_id))?;
-    let operation = convert::required(answer.operation, "operation")?;
-    follow::to_the_end(&controller, &app.console, operation, arguments.no_wait).await
+    convert::required(answer.operation, "operation")
 }
 
 /// Where it is not known whether a call was done, its id finds out without doing it twice.

@@ -9,7 +9,7 @@ use clap::Args;
 use muster_common::fault::{ErrorKind, Fault};
 use muster_service::clock;
 use muster_wire::convert;
-use muster_wire::proto::v1::{BesideTarget, ComponentStatus, Operation, RestoreRequest, restore_request};
+use muster_wire::proto::v1::{BesideTarget, ComponentStatus, DatabaseTarget, Operation, RestoreRequest, restore_request};
 
 use super::backup::fault_with_id;
 use super::{points, status};
@@ -47,6 +47,12 @@ pub struct Arguments {
     /// With --beside: start the restored server on this TCP port. Default: it is left stopped.
     #[arg(long, value_name = "PORT", requires = "beside", value_parser = clap::value_parser!(u32).range(1..=65_535))]
     port: Option<u32>,
+    /// Of a logical point: into a new database of this name on the running server.
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["in_place", "beside"], requires = "point")]
+    into_database: Option<String>,
+    /// With --into-database: which database of the point. May be left out where it has one.
+    #[arg(long, value_name = "NAME", requires = "into_database")]
+    from_database: Option<String>,
     /// Only tell what it would do.
     #[arg(long)]
     dry_run: bool,
@@ -102,6 +108,10 @@ pub async fn run(app: &App, arguments: Arguments) -> Result<Exit, Fault> {
 
 fn request(arguments: &Arguments, instance: &str) -> RestoreRequest {
     let target = match (&arguments.beside, arguments.in_place) {
+        _ if arguments.into_database.is_some() => restore_request::Target::Database(DatabaseTarget {
+            name: arguments.into_database.clone().unwrap_or_default(),
+            from: arguments.from_database.clone().unwrap_or_default(),
+        }),
         (Some(folder), _) => restore_request::Target::Beside(BesideTarget {
             directory: folder.display().to_string(),
             port: arguments.port.unwrap_or_default(),

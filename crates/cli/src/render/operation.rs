@@ -170,6 +170,9 @@ fn backup_result(backup: &BackupResult, repository: &str) -> String {
         ("stored", format!("{} more in repository {repository}", bytes(backup.bytes_stored))),
     ];
     let mut text = table::labelled(&rows, "  ");
+    for note in &backup.notes {
+        text.push_str(&format!("  note: {note}\n"));
+    }
     if backup.damaged_pages > 0 {
         text.push_str(&format!(
             "  WARNING: {} in the database had wrong checksums, and are in the point as they are:\n",
@@ -182,7 +185,11 @@ fn backup_result(backup: &BackupResult, repository: &str) -> String {
 }
 
 fn restore_result(restore: &RestoreResult, id: &str, now: Timestamp) -> String {
-    let mut rows = vec![("point", short(&restore.point_id).to_owned()), ("directory", restore.directory.clone())];
+    let mut rows = vec![("point", short(&restore.point_id).to_owned())];
+    // Into a database: there is none.
+    if !restore.directory.is_empty() {
+        rows.push(("directory", restore.directory.clone()));
+    }
     if restore.position.is_some() {
         rows.push(("position", position(restore.position.as_ref())));
     }
@@ -192,6 +199,9 @@ fn restore_result(restore: &RestoreResult, id: &str, now: Timestamp) -> String {
     }
     let mut phases: Vec<_> = restore.phase_seconds.iter().collect();
     phases.sort_by(|a, b| b.1.total_cmp(a.1));
+    for note in restore.plan.iter().flat_map(|plan| &plan.notes) {
+        text.push_str(&format!("  note: {note}\n"));
+    }
     for (phase, seconds) in phases.into_iter().take(8) {
         text.push_str(&format!("  {phase} took {seconds:.1} s\n"));
     }
@@ -209,13 +219,11 @@ fn plan(restore: &RestoreResult, now: Timestamp) -> String {
     let Some(plan) = &restore.plan else {
         return String::new();
     };
+    let to = if restore.directory.is_empty() { String::new() } else { format!(" to {}", restore.directory) };
+    let writes = format!("{} in {}{to}", bytes(plan.bytes), counted(plan.files, "file"));
     let predicted = read_duration(plan.predicted.as_ref()).map_or_else(|| "not predicted".to_owned(), |d| format!("about {}", rounded(d)));
-    let rows = [
-        ("point", short(&restore.point_id).to_owned()),
-        ("writes", format!("{} in {} to {}", bytes(plan.bytes), counted(plan.files, "file"), restore.directory)),
-        ("takes", predicted),
-        ("free there", bytes(plan.free_bytes)),
-    ];
+    let rows =
+        [("point", short(&restore.point_id).to_owned()), ("writes", writes), ("takes", predicted), ("free there", bytes(plan.free_bytes))];
     let mut text = table::labelled(&rows, "  ");
     for replaced in &plan.replaces {
         text.push_str(&format!("  REPLACES: {replaced}\n"));

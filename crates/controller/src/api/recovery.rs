@@ -5,11 +5,13 @@ use muster_service::trace::traceparent_of;
 use muster_wire::convert::{name_from_proto, optional_name_from_proto};
 use muster_wire::proto::v1::recovery_service_server::RecoveryService;
 use muster_wire::proto::v1::restore_request::Target;
-use muster_wire::proto::v1::{BackupRequest, BackupResponse, Operation, RestoreRequest, RestoreResponse, VerifyRequest, VerifyResponse};
+use muster_wire::proto::v1::{
+    BackupRequest, BackupResponse, DumpScope, Operation, RestoreRequest, RestoreResponse, VerifyRequest, VerifyResponse,
+};
 use tonic::{Request, Response, Status};
 
 use super::{Api, digest, request_id, some_duration, status, subject_of};
-use crate::operation::asked::{Asked, AskedBackup, AskedRestore, AskedVerify, Place, What};
+use crate::operation::asked::{Asked, AskedBackup, AskedRestore, AskedVerify, Place, Scope, What};
 
 /// The longest label, in bytes.
 const MOST_LABEL: usize = 200;
@@ -124,6 +126,7 @@ impl Api {
             label: message.label,
             compression_level: message.compression_level,
             slow_checkpoint: message.slow_checkpoint,
+            dump: message.dump.map(scope_of).transpose()?,
         }))
     }
 
@@ -159,6 +162,15 @@ impl Api {
                 })?;
                 Place::Beside { directory: beside.directory, port }
             }
+            Some(Target::Database(database)) => {
+                if database.name.is_empty() || message.point.is_empty() {
+                    let told = "database: name and point are needed; the newest point is never a logical one";
+                    return Err(
+                        Fault::refused(ErrorKind::InvalidArgument, told).hint(format!("`muster points {}` lists them", message.component))
+                    );
+                }
+                Place::Database { name: database.name, from: database.from }
+            }
         };
         Ok(What::Restore(AskedRestore {
             component: name_from_proto(&message.component, "component")?,
@@ -172,6 +184,24 @@ impl Api {
             no_start: message.no_start,
         }))
     }
+}
+
+/// The most names of one kind in a scope, and the longest of them in bytes.
+const MOST_NAMES: usize = 1_000;
+const MOST_NAME: usize = 500;
+
+fn scope_of(scope: DumpScope) -> Result<Scope, Fault> {
+    let refused = |what: String, hint: &str| Err(Fault::refused(ErrorKind::InvalidArgument, what).hint(hint));
+    for (field, names) in [("databases", &scope.databases), ("schemas", &scope.schemas), ("tables", &scope.tables)] {
+        let bad = names.iter().any(|name| name.is_empty() || name.len() > MOST_NAME || name.chars().any(char::is_control));
+        if bad || names.len() > MOST_NAMES {
+            return refused(format!("dump.{field}: expected at most {MOST_NAMES} names of 1 to {MOST_NAME} bytes"), "correct the names");
+        }
+    }
+    if scope.databases.len() != 1 && !(scope.schemas.is_empty() && scope.tables.is_empty()) {
+        return refused("dump: schemas and tables are of one database, which has to be named".into(), "name one database");
+    }
+    Ok(Scope { databases: scope.databases, schemas: scope.schemas, tables: scope.tables })
 }
 
 fn absolute(path: &str, field: &str) -> Result<(), Fault> {

@@ -53,7 +53,7 @@ impl Api {
             declared.iter().filter(|(kind, name, _)| *kind == Kind::Component && (component.is_empty() || name.as_str() == component))
         {
             let Some(Spec::Component(spec)) = &resource.spec else { continue };
-            let newest = points::list(&mut read, name, None, 1).await?.into_iter().next();
+            let newest = points::newest_whole(&mut read, name).await?;
             let facts = Facts {
                 name,
                 spec,

@@ -72,7 +72,7 @@ pub async fn read(api: &Api) -> Result<Read, Fault> {
 }
 
 async fn stored(connection: &mut Connection, component: &Name) -> Result<Stored, Fault> {
-    let newest = points::list(connection, component, None, 1).await?.into_iter().next();
+    let newest = points::newest_whole(connection, component).await?;
     let last = operations::last_ended(connection, component, OperationOf::Backup.name()).await?;
     let failed = last.filter(|last| last.phase == Phase::Failed.name());
     let failed_backup = match failed {

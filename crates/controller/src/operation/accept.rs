@@ -219,7 +219,7 @@ async fn find_point(connection: &mut Connection, component: &Name, text: &str) -
     let list = format!("`muster points {component}` lists them");
     let missing = |what: String| Fault::refused(ErrorKind::NotFound, what).hint(list.clone());
     let points = match text.len() {
-        0 => points::list(connection, component, None, 1).await?,
+        0 => points::newest_whole(connection, component).await?.into_iter().collect(),
         // One that this controller has not heard of may well be in the repository.
         32 => return text.parse().map_err(|error: muster_common::id::InvalidId| missing(error.to_string())),
         6..=31 => points::by_prefix(connection, component, text).await?,

@@ -79,6 +79,20 @@ pub struct AskedBackup {
     pub compression_level: u32,
     /// Wait for the next regular checkpoint.
     pub slow_checkpoint: bool,
+    /// Take a logical point of this scope. `None`: a physical one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dump: Option<Scope>,
+}
+
+/// See `muster.v1.DumpScope`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Scope {
+    /// The databases. Empty: all.
+    pub databases: Vec<String>,
+    /// Patterns of schemas. Empty: all.
+    pub schemas: Vec<String>,
+    /// Patterns of tables. Empty: all.
+    pub tables: Vec<String>,
 }
 
 /// See `muster.v1.RestoreRequest`.
@@ -118,6 +132,13 @@ pub enum Place {
         directory: String,
         /// TCP port of the restored server. 0: it is left stopped.
         port: u16,
+    },
+    /// A new database of the running server, out of a logical point.
+    Database {
+        /// Its name.
+        name: String,
+        /// The database of the point. Empty: its only one.
+        from: String,
     },
 }
 

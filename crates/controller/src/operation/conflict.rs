@@ -66,7 +66,7 @@ pub fn claim(task: &Task) -> Claim {
         Task::Restore(restore) if restore.dry_run => Claim::Plan,
         Task::Restore(restore) => match restore.place {
             Place::InPlace | Place::Empty => Claim::RestoreHere,
-            Place::Beside { .. } => Claim::RestoreBeside,
+            Place::Beside { .. } | Place::Database { .. } => Claim::RestoreBeside,
         },
         Task::Check(_) => Claim::Check,
         Task::Discard(_) => Claim::Discard,

@@ -104,6 +104,9 @@ pub struct BackupDone {
     pub damage: Vec<String>,
     /// How many pages were damaged.
     pub damaged_pages: u64,
+    /// What else a person should know.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
 }
 
 /// See `muster.v1.RestoreResult`.
@@ -213,6 +216,7 @@ fn backup_from_proto(done: &v1::BackupResult) -> Result<BackupDone, Fault> {
         files: done.files,
         damage: texts(&done.damage),
         damaged_pages: done.damaged_pages,
+        notes: texts(&done.notes),
     })
 }
 
@@ -332,6 +336,7 @@ pub fn done_to_proto(done: &Done, point: Option<PointId>) -> v1::operation::Resu
             files: done.files,
             damage: done.damage.clone(),
             damaged_pages: done.damaged_pages,
+            notes: done.notes.clone(),
         }),
         Done::Restore(done) => v1::operation::Result::Restore(restore_to_proto(done, point)),
         Done::Check(done) => v1::operation::Result::Check(v1::CheckResult {

@@ -209,13 +209,19 @@ async fn keep_point(connection: &mut Connection, state: &State, done: &BackupDon
         Task::Backup(task) => task.label.clone(),
         Task::Restore(_) | Task::Check(_) | Task::Discard(_) | Task::Verify(_) | Task::Prune(_) | Task::Hold(_) => String::new(),
     };
+    let dump = matches!(&state.task, Task::Backup(task) if task.dump.is_some());
     let files = matches!(done.position, Some(crate::operation::done::Position::Files { .. }));
     let point = v1::RecoveryPoint {
         id: done.point.to_string(),
         component: state.target.component.to_string(),
         instance: state.target.instance.to_string(),
         repository: state.repository.as_ref().map(ToString::to_string).unwrap_or_default(),
-        kind: if files { "files" } else { "postgres.physical" }.to_owned(),
+        kind: match (dump, files) {
+            (true, _) => points::DUMP,
+            (false, true) => "files",
+            (false, false) => "postgres.physical",
+        }
+        .to_owned(),
         label,
         started_at: Some(timestamp_to_proto(done.started)),
         finished_at: Some(timestamp_to_proto(done.finished)),

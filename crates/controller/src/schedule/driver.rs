@@ -284,6 +284,7 @@ fn what(schedule: &Planned, lane: &Lane) -> What {
             label: if backup.label.is_empty() { schedule.name.to_string() } else { backup.label.clone() },
             compression_level: backup.compression_level,
             slow_checkpoint: backup.slow_checkpoint,
+            dump: None,
         }),
         // Nothing without work was ever applied.
         None => What::Backup(AskedBackup {
@@ -292,6 +293,7 @@ fn what(schedule: &Planned, lane: &Lane) -> What {
             label: schedule.name.to_string(),
             compression_level: 0,
             slow_checkpoint: false,
+            dump: None,
         }),
     }
 }

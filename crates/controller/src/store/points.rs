@@ -52,6 +52,21 @@ pub async fn list(
     rows.iter().map(read).collect()
 }
 
+/// The kind of logical points: they hold what was chosen, and no data directory can be made of them.
+pub const DUMP: &str = "postgres.dump";
+
+/// The newest point that brings the whole component back: the newest that is no logical one, among the newest 1,000.
+///
+/// # Errors
+/// The database's, or a row that cannot be read.
+pub async fn newest_whole(connection: &mut Connection, component: &Name) -> Result<Option<v1::RecoveryPoint>, StoreError> {
+    let newest = list(connection, component, None, 1).await?.into_iter().next();
+    if newest.as_ref().is_none_or(|point| point.kind != DUMP) {
+        return Ok(newest);
+    }
+    Ok(list(connection, component, None, 1_000).await?.into_iter().find(|point| point.kind != DUMP))
+}
+
 /// The points of a component whose ids begin with `prefix`: two at most, which is enough to know that it is ambiguous.
 ///
 /// # Errors

@@ -43,6 +43,7 @@ fn backed_up() -> Outcome {
         files: 12_345,
         damage: vec!["base/5/16384 block 7".into()],
         damaged_pages: 1,
+        notes: Vec::new(),
     }))
 }
 

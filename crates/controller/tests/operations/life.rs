@@ -52,6 +52,7 @@ pub fn tasks() -> [Task; 5] {
             label: "nightly".into(),
             compression_level: 3,
             fast_checkpoint: true,
+            dump: None,
         }),
         Task::Restore(restore::Task {
             point: PointId::from_bytes([0x22; 16]),

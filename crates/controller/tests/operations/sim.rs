@@ -166,6 +166,7 @@ pub fn backup(instance: Option<&str>) -> What {
         label: "nightly".into(),
         compression_level: 0,
         slow_checkpoint: false,
+        dump: None,
     })
 }
 

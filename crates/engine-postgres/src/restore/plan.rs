@@ -92,7 +92,8 @@ pub fn beside(data: &Path, ending: &str) -> PathBuf {
 #[must_use]
 pub fn lay_out(config: &PostgresConfig, point: &PostgresPoint, request: &RestoreRequest, command: &str) -> Layout {
     let (data, in_place) = match &request.target {
-        RestoreTarget::Empty => (real(&config.data_directory), false),
+        // Into a database: of a dump only, which makes no data directory.
+        RestoreTarget::Empty | RestoreTarget::Database { .. } => (real(&config.data_directory), false),
         RestoreTarget::InPlace => (real(&config.data_directory), true),
         RestoreTarget::Beside { directory, .. } => (real(directory), false),
     };
@@ -122,7 +123,7 @@ fn place(
     let by_default = match &request.target {
         RestoreTarget::Beside { .. } => own,
         RestoreTarget::InPlace => present.get(&tablespace.oid).cloned().unwrap_or(if same { original } else { own }),
-        RestoreTarget::Empty => {
+        RestoreTarget::Empty | RestoreTarget::Database { .. } => {
             if same {
                 original
             } else {
@@ -200,7 +201,7 @@ fn judge_target(
         }
         (RestoreTarget::Beside { directory, port }, _) => judge_beside(config, directory, *port, refusals),
         (RestoreTarget::InPlace, Some(swap)) => return judge_in_place(config, known, request, data, swap, &server, plan, refusals),
-        (RestoreTarget::InPlace | RestoreTarget::Empty, _) => {}
+        (RestoreTarget::InPlace | RestoreTarget::Empty | RestoreTarget::Database { .. }, _) => {}
     }
     0
 }

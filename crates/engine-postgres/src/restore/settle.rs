@@ -28,7 +28,7 @@ const MAX_HISTORIES: u32 = 1_000;
 #[must_use]
 pub fn address(config: &PostgresConfig, request: &RestoreRequest, data: &Path) -> Address {
     match &request.target {
-        RestoreTarget::Empty | RestoreTarget::InPlace => config.address.clone(),
+        RestoreTarget::Empty | RestoreTarget::InPlace | RestoreTarget::Database { .. } => config.address.clone(),
         RestoreTarget::Beside { port, .. } => match &config.address {
             Address::Socket { .. } if data.as_os_str().len() <= MAX_SOCKET_FOLDER => {
                 Address::Socket { folder: data.to_owned(), port: *port }
@@ -42,7 +42,7 @@ pub fn address(config: &PostgresConfig, request: &RestoreRequest, data: &Path) -
 #[must_use]
 pub fn outside_config<'a>(config: &'a PostgresConfig, request: &RestoreRequest) -> Option<&'a Path> {
     match request.target {
-        RestoreTarget::Empty | RestoreTarget::InPlace => config.config_file.as_deref(),
+        RestoreTarget::Empty | RestoreTarget::InPlace | RestoreTarget::Database { .. } => config.config_file.as_deref(),
         RestoreTarget::Beside { .. } => None,
     }
 }

@@ -93,6 +93,7 @@ impl Bench {
             label: "a label".into(),
             level: 1,
             fast_checkpoint: true,
+            dump: None,
         }
     }
 

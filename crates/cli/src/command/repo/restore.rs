@@ -179,7 +179,7 @@ fn told(progress: &Progress) -> muster_wire::proto::v1::Progress {
 /// What knows how to restore points of that kind.
 fn engine(kind: &str, into: &Path, scratch: &Path, port: u16, arguments: &Arguments) -> Result<Box<dyn Engine>, Fault> {
     match kind {
-        "postgres.physical" => {
+        "postgres.physical" | "postgres.dump" => {
             let own = std::env::current_exe().map_err(|error| {
                 Fault::refused(ErrorKind::Internal, format!("find this program: {error}")).hint("call it by its whole path")
             })?;

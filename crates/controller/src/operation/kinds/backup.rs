@@ -10,14 +10,16 @@
 use muster_common::fault::{ErrorKind, Fault};
 use muster_common::id::PointId;
 use muster_wire::proto::agent::v1::BackupWork;
-use muster_wire::proto::v1::InstanceRole;
+use muster_wire::proto::v1::{Condition, DumpScope, InstanceRole};
 use serde::{Deserialize, Serialize};
 
-use crate::operation::asked::AskedBackup;
+use crate::operation::asked::{AskedBackup, Scope};
 use crate::operation::fleet::{Fleet, Instance};
 use crate::operation::kinds::Settled;
 use crate::operation::state;
 
+/// Conditions of an instance that only speak against a physical backup.
+const PHYSICAL: [&str; 3] = ["BackupRights", "ReplicationRights", "DataDirectory"];
 /// The longest label, in bytes.
 const MOST_LABEL: usize = 200;
 
@@ -32,6 +34,9 @@ pub struct Task {
     pub compression_level: u32,
     /// Ask for a checkpoint at once.
     pub fast_checkpoint: bool,
+    /// A logical point of this scope. `None`: a physical one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dump: Option<Scope>,
 }
 
 /// Chooses the instance and checks all that can be checked without asking the agent.
@@ -52,12 +57,14 @@ pub fn settle(asked: &AskedBackup, fleet: &Fleet, point: PointId) -> Result<Sett
         Some(name) => fleet.instance(name)?,
         None => choose(fleet)?,
     };
-    instance.refuse_on(&format!("back up {}", fleet.full_name(instance)), |_| true)?;
+    let counts = |condition: &Condition| asked.dump.is_none() || !PHYSICAL.contains(&condition.name.as_str());
+    instance.refuse_on(&format!("back up {}", fleet.full_name(instance)), counts)?;
     let task = Task {
         point,
         label: asked.label.clone(),
         compression_level: asked.compression_level.max(1),
         fast_checkpoint: !asked.slow_checkpoint,
+        dump: asked.dump.clone(),
     };
     Ok(Settled::on(fleet, instance, state::Task::Backup(task)))
 }
@@ -88,5 +95,10 @@ pub fn work(task: &Task) -> BackupWork {
         label: task.label.clone(),
         compression_level: task.compression_level,
         fast_checkpoint: task.fast_checkpoint,
+        dump: task.dump.as_ref().map(|scope| DumpScope {
+            databases: scope.databases.clone(),
+            schemas: scope.schemas.clone(),
+            tables: scope.tables.clone(),
+        }),
     }
 }

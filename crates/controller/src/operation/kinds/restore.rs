@@ -97,7 +97,7 @@ fn check_place(asked: &AskedRestore, title: &str, consent: bool) -> Result<(), F
         )
         .evidence("the old directory is moved aside and kept for a while; connections to the server are ended")
         .hint(format!("look with --dry-run, then consent by the component's name: {}", asked.component))),
-        Place::InPlace | Place::Empty | Place::Beside { .. } => Ok(()),
+        Place::InPlace | Place::Empty | Place::Beside { .. } | Place::Database { .. } => Ok(()),
     }
 }
 
@@ -108,7 +108,7 @@ fn check_paths(asked: &AskedRestore, title: &str) -> Result<(), Fault> {
     }
     let beside = match &asked.place {
         Place::Beside { directory, .. } => Some(directory),
-        Place::Empty | Place::InPlace => None,
+        Place::Empty | Place::InPlace | Place::Database { .. } => None,
     };
     match beside.into_iter().chain(asked.tablespaces.values()).find(|path| !path.starts_with('/')) {
         Some(path) => Err(Fault::refused(ErrorKind::InvalidArgument, format!("{title}: {path:?} is no absolute path"))
@@ -129,7 +129,7 @@ fn next_epoch(asked: &AskedRestore, fleet: &Fleet, instance: &Instance) -> Resul
         Place::InPlace | Place::Empty if record.reign.writer == instance.name && !asked.dry_run => {
             record.reign.epoch.next().ok_or_else(|| Fault::refused(ErrorKind::Internal, "epochs are used up"))
         }
-        Place::InPlace | Place::Empty | Place::Beside { .. } => Ok(Epoch(0)),
+        Place::InPlace | Place::Empty | Place::Beside { .. } | Place::Database { .. } => Ok(Epoch(0)),
     }
 }
 
@@ -148,7 +148,7 @@ pub fn restored_here(task: &Task, outcome: &Outcome) -> bool {
 pub fn is_here(task: &Task) -> bool {
     match task.place {
         Place::Empty | Place::InPlace => !task.dry_run,
-        Place::Beside { .. } => false,
+        Place::Beside { .. } | Place::Database { .. } => false,
     }
 }
 
@@ -159,6 +159,11 @@ pub fn work(task: &Task) -> RestoreWork {
         Place::Empty => (RestorePlace::Empty, String::new(), 0),
         Place::InPlace => (RestorePlace::InPlace, String::new(), 0),
         Place::Beside { directory, port } => (RestorePlace::Beside, directory.clone(), u32::from(*port)),
+        Place::Database { .. } => (RestorePlace::Database, String::new(), 0),
+    };
+    let (database, from_database) = match &task.place {
+        Place::Database { name, from } => (name.clone(), from.clone()),
+        Place::Empty | Place::InPlace | Place::Beside { .. } => (String::new(), String::new()),
     };
     RestoreWork {
         point_id: task.point.to_string(),
@@ -171,5 +176,7 @@ pub fn work(task: &Task) -> RestoreWork {
         start: task.start,
         consent: task.consent,
         next_epoch: task.next_epoch.0,
+        database,
+        from_database,
     }
 }
