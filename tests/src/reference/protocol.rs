@@ -58,7 +58,7 @@ impl Protocol {
         let set = FileDescriptorSet::decode(muster_wire::DESCRIPTORS).expect("descriptors");
         let mut files: Vec<_> = set.file.into_iter().filter(|file| file.package().starts_with("muster.")).collect();
         // What operators and automation call comes first, the agents' link last.
-        files.sort_by_key(|file| (file.package().to_owned() != "muster.v1", file.name().to_owned()));
+        files.sort_by_key(|file| (file.package() != "muster.v1", file.name().to_owned()));
         Self { files }
     }
 
