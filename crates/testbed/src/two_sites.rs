@@ -95,10 +95,18 @@ impl TwoSites {
     /// # Errors
     /// Where it cannot be made or is refused.
     pub async fn bucket_repository(&self, server: &S3) -> Result<()> {
+        self.bucket_repository_with_grace(server, "48h").await
+    }
+
+    /// The same, where what a prune marked stays for `grace` only.
+    ///
+    /// # Errors
+    /// Where it cannot be made or is refused.
+    pub async fn bucket_repository_with_grace(&self, server: &S3, grace: &str) -> Result<()> {
         let passphrase = self.passphrase.display().to_string();
         let arguments = ["repo", "init", "--bucket", server.bucket(), "--endpoint", server.endpoint(), "--region", REGION, "--path-style"];
         let mut arguments = arguments.to_vec();
-        arguments.extend(["--passphrase-file", &passphrase]);
+        arguments.extend(["--passphrase-file", &passphrase, "--grace", grace]);
         let yaml = self.operator.says_with(&arguments, &[("AWS_ACCESS_KEY_ID", ACCESS_KEY), ("AWS_SECRET_ACCESS_KEY", SECRET_KEY)]).await?;
         declare(&self.world, &self.operator, "repository", &yaml).await
     }
@@ -151,14 +159,22 @@ impl TwoSites {
     /// # Errors
     /// As [`TwoSites::postgres_component`].
     pub async fn files_component(&self, name: &str, folder: &Path) -> Result<()> {
+        self.declare_files(name, folder, "").await?;
+        self.grant(name).await?;
+        self.fit(name).await
+    }
+
+    /// Declares it only, or anew; `more` are lines of its spec besides, each indented by two spaces.
+    ///
+    /// # Errors
+    /// Where it is refused.
+    pub async fn declare_files(&self, name: &str, folder: &Path, more: &str) -> Result<()> {
         self.declare(&format!(
-            "kind: Component\nname: {name}\nspec:\n  repository: primary\n  instances:\n  - site: istanbul\n    agent: {}\n    files: {{path: {}}}\n",
+            "kind: Component\nname: {name}\nspec:\n  repository: primary\n{more}  instances:\n  - site: istanbul\n    agent: {}\n    files: {{path: {}}}\n",
             self.istanbul.name(),
             folder.display()
         ))
-        .await?;
-        self.grant(name).await?;
-        self.fit(name).await
+        .await
     }
 
     /// Gives the component's agents the key to its backups.

@@ -12,6 +12,7 @@ mod forms;
 mod dump;
 mod kills;
 mod postgres;
+mod prune;
 mod restored_controller;
 mod stores;
 mod verify;
