@@ -41,6 +41,21 @@ fn broken() -> Finding {
     }
 }
 
+fn backup_that_runs() -> muster_wire::proto::v1::Operation {
+    muster_wire::proto::v1::Operation {
+        id: "3f2a91c0".repeat(4),
+        kind: OperationKind::Backup.into(),
+        state: OperationState::Running.into(),
+        component: "orders-db".into(),
+        instance: "istanbul".into(),
+        cause: "operator/ada".into(),
+        created_at: at(-12),
+        waiting_for: "agent istanbul-db1".into(),
+        progress: Some(Progress { phase: "copying".into(), bytes_done: 1 << 29, bytes_total: 1 << 30, ..Progress::default() }),
+        ..muster_wire::proto::v1::Operation::default()
+    }
+}
+
 fn world() -> StatusPage {
     let istanbul = InstanceStatus {
         name: "istanbul".into(),
@@ -68,18 +83,6 @@ fn world() -> StatusPage {
         superseded: true,
         ..InstanceStatus::default()
     };
-    let running = muster_wire::proto::v1::Operation {
-        id: "3f2a91c0".repeat(4),
-        kind: OperationKind::Backup.into(),
-        state: OperationState::Running.into(),
-        component: "orders-db".into(),
-        instance: "istanbul".into(),
-        cause: "operator/ada".into(),
-        created_at: at(-12),
-        waiting_for: "agent istanbul-db1".into(),
-        progress: Some(Progress { phase: "copying".into(), bytes_done: 1 << 29, bytes_total: 1 << 30, ..Progress::default() }),
-        ..muster_wire::proto::v1::Operation::default()
-    };
     let orders = ComponentStatus {
         name: "orders-db".into(),
         priority: Priority::Critical.into(),
@@ -97,7 +100,7 @@ fn world() -> StatusPage {
         writer: "istanbul".into(),
         instances: vec![istanbul, ankara],
         newest_point: Some(RecoveryPoint { id: "9c1e0a12".repeat(4), finished_at: at(-182), ..RecoveryPoint::default() }),
-        running: vec![running],
+        running: vec![backup_that_runs()],
         ..ComponentStatus::default()
     };
     StatusPage {
