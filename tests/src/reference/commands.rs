@@ -38,6 +38,7 @@ pub const COMMANDS: &[Row] = &[
     nothing("delete", ""),
     row("describe", "muster.v1.Resource", ""),
     row("discard", OPERATION, "as it ended"),
+    row("dump", OPERATION, "as it ended; with --no-wait: as it was accepted"),
     row("findings", "muster.v1.ListFindingsResponse", "with --watch: a muster.v1.FindingEvent each"),
     row("get", "muster.v1.InventoryServiceListResponse", "with KIND NAME: a muster.v1.Resource"),
     row("history", "muster.v1.ListHistoryResponse", ""),
