@@ -26,6 +26,10 @@ use crate::location::Location;
 pub const PATIENCE: Duration = Duration::from_secs(60);
 /// How long one request may take: a pack at 200 KB a second.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(180);
+/// How long a store may be silent that has got a request whole.
+const SILENCE: Duration = Duration::from_secs(30);
+/// The slowest way to a store that is still one, for one of several requests on their way: bytes a second.
+const SLOWEST: u64 = 256 << 10;
 
 /// The store does not answer, and somebody waits for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -122,7 +126,7 @@ impl Store {
         muster_failpoint::hit("repository.put")
             .map_err(|injected| self.error(StoreErrorKind::Wrong, "write", path, injected.to_string()))?;
         let written = self
-            .retry("write", path, || async {
+            .retry_within(self.silence(bytes.len()), "write", path, || async {
                 match &*self.backend {
                     Backend::Folder(folder) => folder.put_new(path, bytes.clone()).await,
                     Backend::S3(bucket) => bucket.put_new(path, bytes.clone()).await,
@@ -174,7 +178,7 @@ impl Store {
 
     /// Writes without comparing what is there: for a probe.
     async fn put_once(&self, path: &str, bytes: Bytes) -> Result<(), StoreError> {
-        self.retry("probe", path, || async {
+        self.retry_within(self.silence(bytes.len()), "probe", path, || async {
             match &*self.backend {
                 Backend::Folder(folder) => folder.put_new(path, bytes.clone()).await,
                 Backend::S3(bucket) => bucket.put_new(path, bytes.clone()).await,
@@ -221,7 +225,7 @@ impl Store {
 
     /// An object's size and when the store took it.
     pub(crate) async fn look(&self, path: &str) -> Result<Listed, StoreError> {
-        self.retry("look at", path, || async {
+        self.retry_within(self.silence(0), "look at", path, || async {
             match &*self.backend {
                 Backend::Folder(folder) => folder.look(path).await,
                 Backend::S3(bucket) => bucket.look(path).await,
@@ -312,8 +316,16 @@ impl Store {
     where
         W: Future<Output = Result<T, Failed>>,
     {
+        self.retry_within(REQUEST_TIMEOUT, doing, path, attempt).await
+    }
+
+    /// The same where it is known how long one request may take.
+    async fn retry_within<T, W>(&self, bound: Duration, doing: &'static str, path: &str, attempt: impl Fn() -> W) -> Result<T, StoreError>
+    where
+        W: Future<Output = Result<T, Failed>>,
+    {
         let started = Instant::now();
-        let bound = if self.patience < Duration::from_secs(10) { self.patience } else { REQUEST_TIMEOUT };
+        let bound = if self.patience < Duration::from_secs(10) { self.patience } else { bound };
         let mut tries = 0;
         loop {
             let outcome = match muster_failpoint::hit("repository.request") {
@@ -335,6 +347,17 @@ impl Store {
             self.note_trouble(format!("{doing} {path}: {reason}"));
             tokio::time::sleep(wait).await;
             tries += 1;
+        }
+    }
+
+    /// How long a request with a body of so many bytes may be without an answer. A disk that is slow is not silent.
+    fn silence(&self, bytes: usize) -> Duration {
+        let sending = Duration::from_secs(u64::try_from(bytes).unwrap_or(u64::MAX) / SLOWEST);
+        match &*self.backend {
+            Backend::S3(_) => SILENCE.saturating_add(sending).min(REQUEST_TIMEOUT),
+            Backend::Folder(_) => REQUEST_TIMEOUT,
+            #[cfg(test)]
+            Backend::Memory(_) => REQUEST_TIMEOUT,
         }
     }
 
