@@ -52,6 +52,11 @@ impl Memory {
         lock(&self.state).objects.contains_key(path)
     }
 
+    /// When an object was written. `None`: it is not there.
+    pub(crate) fn written_at(&self, path: &str) -> Option<Timestamp> {
+        lock(&self.state).objects.get(path).map(|(_, at)| *at)
+    }
+
     pub(crate) fn paths(&self, prefix: &str) -> Vec<String> {
         lock(&self.state).objects.keys().filter(|path| path.starts_with(prefix)).cloned().collect()
     }
