@@ -200,15 +200,20 @@ impl PgCtl {
     }
 }
 
-/// Processes that work in a data directory: every process of a server does (`ChangeToDataDir`).
+/// Processes of the server that works in a data directory.
 #[must_use]
 pub fn processes_in(data: &Path) -> Vec<u32> {
     let Ok(data) = data.canonicalize() else { return Vec::new() };
+    server_processes(|cwd| cwd == data)
+}
+
+/// Processes of servers that work where `works_in` says: every process of a server does so in its data directory (`ChangeToDataDir`).
+pub fn server_processes(works_in: impl Fn(&Path) -> bool) -> Vec<u32> {
     let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
     let pid = |entry: std::fs::DirEntry| entry.file_name().to_str()?.parse::<u32>().ok();
     let there = |pid: &u32| {
         let postgres = std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim_end() == "postgres");
-        postgres && std::fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd == data)
+        postgres && std::fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| works_in(&cwd))
     };
     entries.flatten().filter_map(pid).filter(there).collect()
 }

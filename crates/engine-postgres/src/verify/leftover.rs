@@ -11,6 +11,7 @@ use muster_common::fault::{ErrorKind, Fault};
 use muster_common::id::CommandId;
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::control::pg_ctl;
 use crate::restore::folders::{self, io_fault};
 
 /// An immediate shutdown is over in no time.
@@ -65,7 +66,7 @@ pub fn end(scratch: &Path, sockets: &Path) -> Result<(), Fault> {
             for pid in left.into_iter().filter(|pid| !asked.contains(pid)).collect::<Vec<_>>() {
                 asked.push(pid);
                 tracing::info!(%pid, scratch = %scratch.display(), "ending a server that a verification left");
-                if let Some(process) = Pid::from_raw(pid)
+                if let Some(process) = i32::try_from(pid).ok().and_then(Pid::from_raw)
                     && let Err(error) = kill_process(process, signal)
                 {
                     tracing::debug!(%pid, %error, "it has ended meanwhile");
@@ -84,15 +85,10 @@ pub fn end(scratch: &Path, sockets: &Path) -> Result<(), Fault> {
     .hint("see what holds them (a stuck disk, a debugger) and end them by hand"))
 }
 
-/// Processes of servers whose data lies below a folder: every process of a server works in its data directory.
-fn servers_below(folder: &Path) -> Vec<i32> {
-    let (Ok(folder), Ok(entries)) = (folder.canonicalize(), std::fs::read_dir("/proc")) else { return Vec::new() };
-    let pid = |entry: std::fs::DirEntry| entry.file_name().to_str()?.parse::<i32>().ok();
-    let of_it = |pid: &i32| {
-        let postgres = std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim_end() == "postgres");
-        postgres && std::fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd.starts_with(&folder))
-    };
-    entries.flatten().filter_map(pid).filter(of_it).collect()
+/// Processes of servers whose data lies below a folder.
+fn servers_below(folder: &Path) -> Vec<u32> {
+    let Ok(folder) = folder.canonicalize() else { return Vec::new() };
+    pg_ctl::server_processes(|cwd| cwd.starts_with(&folder))
 }
 
 #[cfg(test)]
