@@ -51,6 +51,13 @@ impl Launch {
         Ok(command)
     }
 
+    /// Gives it these variables of our own environment, where we have them: for tools of the machine, which keep caches below HOME.
+    #[must_use]
+    pub fn inheriting(mut self, names: &[&str]) -> Self {
+        self.environment.extend(names.iter().filter_map(|&name| Some((name.to_owned(), std::env::var(name).ok()?))));
+        self
+    }
+
     /// Starts it and leaves it running.
     ///
     /// # Errors

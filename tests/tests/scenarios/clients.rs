@@ -67,8 +67,7 @@ go mod download && npx --yes @bufbuild/buf@1.75.0 --version || exit 9
 /// Builds the Go client. `None`: this machine cannot have it, which is told.
 async fn built_go_client(world: &World) -> Result<Option<PathBuf>> {
     let program = world.path("go-client");
-    let mut launch = world.launch("go-build", "/bin/bash", RunAs::Caller);
-    launch.environment.extend(["HOME", "PATH"].iter().filter_map(|name| Some(((*name).to_owned(), std::env::var(name).ok()?))));
+    let mut launch = world.launch("go-build", "/bin/bash", RunAs::Caller).inheriting(&["HOME", "PATH"]);
     launch.arguments = ["-c", BUILD_GO, &go().display().to_string(), &program.display().to_string()].map(str::to_owned).to_vec();
     let built = launch.run(BUILT).await?;
     if built.status.code() == Some(NOT_HERE) {

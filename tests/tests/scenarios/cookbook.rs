@@ -53,17 +53,15 @@ async fn play(world: &World, sites: &TwoSites, name: &str, which: impl Fn(&Block
         }
     }
     let file = world.file(&format!("{name}.sh"), &script, RunAs::Caller, 0o600)?;
-    let mut launch = world.launch(name, "/bin/bash", RunAs::Caller);
-    launch.environment.insert("PATH".to_owned(), path.to_owned());
     // npm keeps what it fetched below the caller's own home.
-    launch.environment.extend(std::env::var("HOME").ok().map(|home| ("HOME".to_owned(), home)));
+    let mut launch = world.launch(name, "/bin/bash", RunAs::Caller).inheriting(&["HOME"]);
+    launch.environment.insert("PATH".to_owned(), path.to_owned());
     launch.arguments = vec!["-x".to_owned(), file.display().to_string()];
     launch.run(SOON).await
 }
 
 async fn has(world: &World, program: &str) -> Result<bool> {
-    let mut launch = world.launch("has", "/bin/sh", RunAs::Caller);
-    launch.environment.insert("PATH".to_owned(), std::env::var("PATH")?);
+    let mut launch = world.launch("has", "/bin/sh", RunAs::Caller).inheriting(&["PATH"]);
     launch.arguments = vec!["-c".to_owned(), format!("command -v {program}")];
     Ok(launch.run(SOON).await?.status.success())
 }
@@ -78,9 +76,8 @@ async fn install_grpcurl(world: &World) -> Result<Option<String>> {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("grpcurl").display().to_string();
     let blocks = blocks()?;
     let install = blocks.iter().find(|block| block.is("install")).context("the guide says how to install")?;
-    let mut launch = world.launch("install", "/bin/bash", RunAs::Caller);
+    let mut launch = world.launch("install", "/bin/bash", RunAs::Caller).inheriting(&["HOME", "PATH"]);
     launch.environment.insert("GOBIN".to_owned(), folder.clone());
-    launch.environment.extend(["HOME", "PATH"].iter().filter_map(|name| Some(((*name).to_owned(), std::env::var(name).ok()?))));
     launch.arguments = vec!["-c".to_owned(), format!("test -x {folder}/grpcurl || {}", install.text)];
     match launch.run(INSTALLED).await?.success() {
         Ok(_) => Ok(Some(folder)),
