@@ -14,6 +14,7 @@ use muster_service::config::{self, ConfigError};
 use muster_service::telemetry::LogFormat;
 use serde::{Deserialize, Deserializer};
 
+use crate::ca::passphrase;
 use crate::own_backup::keeper::Plan;
 use crate::store::place::{InvalidPlace, Place};
 
@@ -44,6 +45,8 @@ pub struct Config {
     pub endpoints: Vec<Endpoint>,
     /// DNS names and addresses that stand in the controller's certificate; the endpoints' hosts always do.
     pub server_names: Vec<String>,
+    /// The file of the passphrase of the CA's key. `None`: the key is not sealed.
+    pub ca_passphrase_file: Option<PathBuf>,
     /// Whose identities the CA signs. Only `init` and `dev` use it: the CA keeps it.
     pub trust_domain: TrustDomain,
     /// The log's level or filter.
@@ -111,6 +114,8 @@ struct Raw {
     endpoints: Option<Vec<Endpoint>>,
     #[serde(alias = "server_names")]
     server_names: Vec<String>,
+    #[serde(alias = "ca_passphrase_file")]
+    ca_passphrase_file: Option<PathBuf>,
     #[serde(alias = "trust_domain", deserialize_with = "trust_domain")]
     trust_domain: TrustDomain,
     log: RawLog,
@@ -174,6 +179,9 @@ pub struct Flags {
     /// Where the store is: a path, or postgres://USER@HOST:PORT/DATABASE [default: controller.db in the state directory].
     #[arg(long, value_name = "PLACE")]
     pub store: Option<String>,
+    /// The file whose first line is the passphrase of the CA's key.
+    #[arg(long, value_name = "FILE")]
+    pub ca_passphrase_file: Option<PathBuf>,
     /// Where gRPC is served [default: 127.0.0.1:7400].
     #[arg(long, value_name = "ADDRESS")]
     pub listen: Option<SocketAddr>,
@@ -237,8 +245,16 @@ fn judge(raw: Raw, flags: &Flags) -> Result<Config, Refused> {
         }
     }
     let life = |given: Option<Duration>, usual: Duration| given.unwrap_or(usual);
+    let ca_passphrase_file = passphrase::file(
+        flags.ca_passphrase_file.as_ref().map(|path| std::path::absolute(path).unwrap_or_else(|_| path.clone())).or(raw.ca_passphrase_file),
+        std::env::var_os("CREDENTIALS_DIRECTORY"),
+    );
+    if ca_passphrase_file.as_ref().is_some_and(|file| !file.is_absolute()) {
+        wrong.push("caPassphraseFile: expected the absolute path of a file whose first line is the passphrase".into());
+    }
     let config = Config {
         state_directory,
+        ca_passphrase_file,
         store,
         store_password_file: raw.store_password_file,
         backup: raw.backup.and_then(|backup| plan_of(backup, &mut wrong)),

@@ -42,6 +42,7 @@ use crate::agents::roster::Roster;
 use crate::api::Api;
 use crate::api::roles::Roles;
 use crate::api::status::StatusPages;
+use crate::ca::folder::CaFolder;
 use crate::config::Config;
 use crate::findings::watch::Findings;
 use crate::metrics::Metrics;
@@ -99,7 +100,7 @@ pub async fn start_by(schedules: Clock, mut config: Config, registry: Registry, 
     for endpoint in config.endpoints.iter_mut().filter(|endpoint| endpoint.port == 0) {
         endpoint.port = address.port();
     }
-    let authority = Authority::load(&config.authority_folder()).with_context(|| {
+    let authority = CaFolder::of(&config).load().with_context(|| {
         format!("load the CA; HINT: `muster-controller init --state-directory {}` makes one", config.state_directory.display())
     })?;
     let credentials = own_certificate::renewed_where_due(&config, &authority, clock::now()).context("take the controller's certificate")?;

@@ -39,13 +39,16 @@ pub const CERTIFICATE_FILE: &str = "ca.pem";
 /// The file of the CA's key in its folder, mode 0600.
 pub const KEY_FILE: &str = "ca.key";
 
-const MAX_BYTES: u64 = 64 << 10;
+/// The longest file of a CA, in bytes.
+pub const MAX_BYTES: u64 = 64 << 10;
 
 /// A CA with its key in memory.
 pub struct Authority {
     issuer: Issuer<'static, rcgen::KeyPair>,
     certificate: CertificateDer<'static>,
     pem: String,
+    /// What stands behind each leaf, in PEM: a given CA's certificate and all above it but the root. Empty: the CA is its own root.
+    between: String,
     trust_domain: TrustDomain,
     not_after: Timestamp,
 }
@@ -53,7 +56,7 @@ pub struct Authority {
 /// A certificate that was just signed.
 #[derive(Clone, Debug)]
 pub struct Issued {
-    /// The leaf in PEM; for the controller the CA behind it.
+    /// The leaf in PEM, behind it a given CA up to its root; for the controller the CA with its root.
     pub pem: String,
     /// Its number, to be recorded: revocation goes by it.
     pub serial: Serial,
@@ -120,32 +123,53 @@ impl Authority {
             KeyPair::generate()?.create_file(&key_path)?;
         }
         let key = KeyPair::load(&key_path)?;
-        let params = authority_params(trust_domain, &key, now)?;
-        let pem = params.self_signed(&key.inner)?.pem();
+        let pem = Self::self_signed(trust_domain, &key, now)?;
         files::create_atomically(&certificate_path, pem.as_bytes(), 0o644)?;
         Self::load(folder)
     }
 
-    /// Reads the CA of a folder.
+    /// Reads the CA of a folder whose key is not sealed.
     ///
     /// # Errors
     /// Where a file is missing, broken, readable by others, or the two do not belong together.
     pub fn load(folder: &Path) -> Result<Self, AuthorityError> {
-        let wrong = |source| AuthorityError::Certificate { folder: folder.to_owned(), source };
         let pem = files::read_text(&folder.join(CERTIFICATE_FILE), MAX_BYTES)?;
-        let key = KeyPair::load(&folder.join(KEY_FILE))?;
-        let chain = certificate::chain_from_pem(&pem).map_err(wrong)?;
-        let certificate = chain.into_iter().next().ok_or_else(|| AuthorityError::Mismatch(folder.to_owned()))?;
-        let trust_domain = certificate::trust_domain_of(&certificate).map_err(wrong)?;
-        if certificate::key_fingerprint_of(&certificate).map_err(wrong)? != key.fingerprint() {
-            return Err(AuthorityError::Mismatch(folder.to_owned()));
-        }
-        let not_after = certificate::not_after_of(&certificate).map_err(wrong)?;
-        let issuer = Issuer::from_ca_cert_der(&certificate, key.inner)?;
-        Ok(Self { issuer, certificate, pem, trust_domain, not_after })
+        Self::from_pem(&pem, KeyPair::load(&folder.join(KEY_FILE))?, folder)
     }
 
-    /// Its certificate in PEM.
+    /// A CA of its certificate, in PEM, and its key. Where another CA signed it, that one's certificate stands behind it, up to the root.
+    /// `folder` is where both came from, for errors.
+    ///
+    /// # Errors
+    /// Where the certificate is broken, no CA of ours, or of another key.
+    pub fn from_pem(pem: &str, key: KeyPair, folder: &Path) -> Result<Self, AuthorityError> {
+        let wrong = |source| AuthorityError::Certificate { folder: folder.to_owned(), source };
+        let chain = certificate::chain_from_pem(pem).map_err(wrong)?;
+        let (certificate, above) = chain.split_first().ok_or_else(|| AuthorityError::Mismatch(folder.to_owned()))?;
+        let trust_domain = certificate::trust_domain_of(certificate).map_err(wrong)?;
+        if certificate::key_fingerprint_of(certificate).map_err(wrong)? != key.fingerprint() {
+            return Err(AuthorityError::Mismatch(folder.to_owned()));
+        }
+        let mut not_after = certificate::not_after_of(certificate).map_err(wrong)?;
+        for certificate in above {
+            not_after = not_after.min(certificate::not_after_of(certificate).map_err(wrong)?);
+        }
+        // Whoever trusts the root alone needs what stands between it and a leaf; the root itself it has.
+        let between =
+            if above.is_empty() { String::new() } else { certificate::pem_of(chain.split_last().map_or(&[], |(_, below)| below)) };
+        let issuer = Issuer::from_ca_cert_der(certificate, key.inner)?;
+        Ok(Self { issuer, certificate: certificate.clone(), pem: pem.to_owned(), between, trust_domain, not_after })
+    }
+
+    /// A certificate, in PEM, by which this key is a CA of its own.
+    ///
+    /// # Errors
+    /// Where the clock or the system's randomness is of no use.
+    pub fn self_signed(trust_domain: &TrustDomain, key: &KeyPair, now: Timestamp) -> Result<String, AuthorityError> {
+        Ok(authority_params(trust_domain, key, now)?.self_signed(&key.inner)?.pem())
+    }
+
+    /// Its certificate in PEM, and where another CA signed it those above it.
     #[must_use]
     pub fn pem(&self) -> &str {
         &self.pem
@@ -161,6 +185,12 @@ impl Authority {
     #[must_use]
     pub fn fingerprint(&self) -> Fingerprint {
         Fingerprint::of(&self.certificate)
+    }
+
+    /// When it ends, or the first one above it.
+    #[must_use]
+    pub fn not_after(&self) -> Timestamp {
+        self.not_after
     }
 
     /// Whose identities it signs.
@@ -193,6 +223,8 @@ impl Authority {
     /// See [`AuthorityError`].
     pub fn issue_controller(&self, csr: &Csr, names: &[String], now: Timestamp, life: Duration) -> Result<Issued, AuthorityError> {
         let mut issued = self.issue(csr, &Identity::Controller, vec![ExtendedKeyUsagePurpose::ServerAuth], names, now, life)?;
+        let leaf = issued.pem.len().saturating_sub(self.between.len());
+        issued.pem.truncate(leaf);
         issued.pem.push_str(&self.pem);
         Ok(issued)
     }
@@ -228,7 +260,8 @@ impl Authority {
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = usages;
         params.use_authority_key_identifier_extension = true;
-        let pem = params.signed_by(csr.public_key(), &self.issuer)?.pem();
+        let mut pem = params.signed_by(csr.public_key(), &self.issuer)?.pem();
+        pem.push_str(&self.between);
         Ok(Issued { pem, serial: Serial::from_bytes(&serial), key_fingerprint: csr.key_fingerprint(), not_before, not_after })
     }
 }

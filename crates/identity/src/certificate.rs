@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+use base64::Engine;
 use muster_common::time::Timestamp;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
@@ -192,7 +193,23 @@ pub fn chain_from_pem(pem: &str) -> Result<Vec<CertificateDer<'static>>, Certifi
     }
 }
 
-fn parse(der: &[u8]) -> Result<X509Certificate<'_>, CertificateError> {
+/// Certificates as PEM, in their order.
+#[must_use]
+pub fn pem_of(chain: &[CertificateDer<'_>]) -> String {
+    let mut text = String::new();
+    for certificate in chain {
+        text.push_str("-----BEGIN CERTIFICATE-----\n");
+        let body = base64::engine::general_purpose::STANDARD.encode(certificate);
+        for line in body.as_bytes().chunks(64) {
+            text.push_str(&String::from_utf8_lossy(line));
+            text.push('\n');
+        }
+        text.push_str("-----END CERTIFICATE-----\n");
+    }
+    text
+}
+
+pub(crate) fn parse(der: &[u8]) -> Result<X509Certificate<'_>, CertificateError> {
     let (rest, certificate) = X509Certificate::from_der(der).map_err(|error| CertificateError::Unreadable(error.to_string()))?;
     if rest.is_empty() { Ok(certificate) } else { Err(CertificateError::Unreadable("bytes behind its end".to_owned())) }
 }
@@ -215,7 +232,7 @@ fn single_uri<'a>(certificate: &'a X509Certificate<'a>, serial: &Serial) -> Resu
     }
 }
 
-fn timestamp(seconds: i64) -> Timestamp {
+pub(crate) fn timestamp(seconds: i64) -> Timestamp {
     Timestamp(seconds.saturating_mul(1_000_000))
 }
 

@@ -14,6 +14,7 @@ pub mod csr;
 pub mod endpoint;
 pub mod fingerprint;
 pub mod gate;
+pub mod given;
 pub mod identity;
 pub mod key;
 mod lasting;

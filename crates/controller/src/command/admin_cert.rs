@@ -4,11 +4,11 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use muster_common::name::Name;
-use muster_identity::authority::Authority;
 use muster_identity::caller::Role;
 use muster_identity::context::Contexts;
 
 use super::operator_file;
+use crate::ca::folder::CaFolder;
 use crate::config::{self, Flags};
 
 /// What `admin-cert` takes.
@@ -34,7 +34,7 @@ impl AdminCert {
     /// Where there is no CA, or a file cannot be written.
     pub fn run(self) -> Result<()> {
         let config = config::load(&self.flags)?;
-        let authority = Authority::load(&config.authority_folder()).context("load the CA; HINT: `muster-controller init` makes one")?;
+        let authority = CaFolder::of(&config).load().context("load the CA; HINT: `muster-controller init` makes one")?;
         anyhow::ensure!(!self.out.exists(), "{} exists; HINT: name another file", self.out.display());
         let life = config.operator_certificate_life;
         let context = operator_file::make(&config, &authority, &self.name, Role::Admin, &self.context, life)?;

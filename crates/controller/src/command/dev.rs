@@ -12,6 +12,7 @@ use muster_identity::context::{Contexts, default_path};
 use muster_service::clock;
 
 use super::{init, operator_file, run};
+use crate::ca::folder::CaFolder;
 use crate::config::{self, Config, Flags};
 
 /// What `dev` takes.
@@ -32,11 +33,8 @@ impl Dev {
     pub fn run(self) -> Result<()> {
         let config = config::for_dev(&self.flags, &usual_state_directory()?)?;
         anyhow::ensure!(config.listen.port() != 0, "dev needs a port that stays; HINT: give --listen 127.0.0.1:PORT");
-        let authority = if config.authority_folder().join(muster_identity::authority::CERTIFICATE_FILE).exists() {
-            Authority::load(&config.authority_folder()).context("load the CA")?
-        } else {
-            init::make(&config)?
-        };
+        let folder = CaFolder::of(&config);
+        let authority = if folder.exists() { folder.load().context("load the CA")? } else { init::make(&config)? };
         let contexts = default_path(|name| std::env::var_os(name))
             .context("find the place of contexts: neither MUSTER_CONTEXT_FILE nor HOME is set; HINT: export one of them")?;
         write_context(&config, &authority, &self.context, &contexts)?;

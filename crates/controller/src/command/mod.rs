@@ -2,6 +2,7 @@
 
 pub mod admin_cert;
 pub mod backup;
+pub mod ca;
 pub mod dev;
 pub mod init;
 pub mod operator_file;
@@ -54,6 +55,8 @@ enum Command {
     ///
     /// Example: muster-controller restore --config /etc/muster/controller.yaml --from controller-….sealed
     Restore(restore::Restore),
+    /// Looks after the CA's files.
+    Ca(ca::Ca),
     /// Moves the store while no controller runs on it.
     Store(store::Store),
     /// Prints the version.
@@ -76,6 +79,7 @@ pub fn main() -> ExitCode {
         Command::AdminCert(admin_cert) => admin_cert.run(),
         Command::Backup(backup) => backup.run(),
         Command::Restore(restore) => restore.run(),
+        Command::Ca(ca) => ca.run(),
         Command::Store(store) => store.run(),
         Command::Version => {
             println!("muster-controller {}", env!("CARGO_PKG_VERSION"));

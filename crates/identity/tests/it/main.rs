@@ -5,6 +5,7 @@
 
 mod authority;
 mod enrollment;
+mod given;
 mod parsers;
 mod reload;
 mod tls;
