@@ -11,6 +11,8 @@ use anyhow::{Context, Result};
 use arc_swap::ArcSwap;
 use futures::StreamExt;
 use muster_common::counter::EventNumber;
+use muster_common::name::Name;
+use muster_common::time::Timestamp;
 use muster_identity::server::ReloadableServer;
 use muster_service::clock;
 use muster_wire::proto::v1::OperationEvent;
@@ -24,7 +26,8 @@ use crate::operation::watch::WatchUpdate;
 use crate::own_backup::keeper;
 use crate::own_certificate;
 use crate::schedule::driver;
-use crate::store::{Store, certificates, meta, operators};
+use crate::store::error::StoreError;
+use crate::store::{Store, agents, certificates, meta, operators};
 
 /// Why the controller is not healthy. `None`: it is.
 pub type Sickness = Arc<ArcSwap<Option<String>>>;
@@ -33,10 +36,16 @@ pub type Sickness = Arc<ArcSwap<Option<String>>>;
 const CERTIFICATE: Duration = Duration::from_secs(60);
 /// How often files of `admin-cert` are looked for.
 const ADMINS: Duration = Duration::from_secs(2);
+/// How often it is written down when agents were last heard, and how many in one transaction.
+const HEARD: Duration = Duration::from_secs(30);
+/// See [`HEARD`].
+const AT_ONCE: usize = 500;
 /// How often the store is asked whether it can be read.
 const HEALTH: Duration = Duration::from_secs(5);
 /// Assignments are made anew so often even where nothing told to, so that what failed is made good.
 const ASSIGNMENTS: Duration = Duration::from_secs(30);
+/// How long changes are gathered before assignments are made anew: a thousand components that begin their reigns make them anew once.
+const GATHER: Duration = Duration::from_millis(200);
 /// How long to wait after a failure.
 const AFTER_FAILURE: Duration = Duration::from_secs(1);
 
@@ -59,6 +68,7 @@ impl Background {
         gate.spawn_vital("assignments", span(), assignments(api.clone()));
         gate.spawn_vital("certificate", span(), certificate(api.clone(), tls));
         gate.spawn_vital("admins", span(), admins(api.clone()));
+        gate.spawn_vital("heard", span(), heard(api.clone()));
         gate.spawn_vital("health", span(), health(api.clone(), sickness));
         gate.spawn_vital("resends", span(), resends(api.clone()));
         gate.spawn_vital("schedules", span(), driver::run(api.agents.clone()));
@@ -83,9 +93,10 @@ async fn assignments(api: Api) {
     loop {
         tokio::select! {
             () = token.cancelled() => return,
-            told = changed.changed() => if told.is_err() && !pause(&token, ASSIGNMENTS).await { return },
+            told = changed.changed() => if !pause(&token, if told.is_ok() { GATHER } else { ASSIGNMENTS }).await { return },
             () = tokio::time::sleep(ASSIGNMENTS) => {}
         }
+        changed.mark_unchanged();
         while let Err(error) = api.agents.assigner.refresh().await {
             tracing::warn!(%error, "make assignments anew; it is tried again");
             if !pause(&token, AFTER_FAILURE).await {
@@ -151,6 +162,30 @@ async fn import_admin(path: &Path, store: &Store) -> Result<()> {
     std::fs::remove_file(path).context("remove the file")?;
     tracing::warn!(operator = %file.name, role = %file.role, serial = file.serial, "an operator's certificate was made on this machine");
     Ok(())
+}
+
+/// Keeps when each agent was last heard, all in few transactions: the disk is not woken by each agent for itself.
+async fn heard(api: Api) {
+    let token = api.agents.gate.token().clone();
+    let mut since = clock::now();
+    while pause(&token, HEARD).await {
+        let now = clock::now();
+        let heard = api.agents.roster.take_heard(since);
+        since = now;
+        for some in heard.chunks(AT_ONCE) {
+            if let Err(error) = keep_heard(&api.agents.store, some).await {
+                tracing::warn!(%error, "write when agents were last heard");
+            }
+        }
+    }
+}
+
+async fn keep_heard(store: &Store, heard: &[(Name, Timestamp, u64)]) -> Result<(), StoreError> {
+    let mut write = store.write_together().await?;
+    for (agent, at, refused) in heard {
+        agents::heard(write.connection(), agent, *at, *refused).await?;
+    }
+    write.commit().await
 }
 
 async fn health(api: Api, sickness: Sickness) {

@@ -23,7 +23,7 @@ pub const MOST_REVOKED: usize = 10_000;
 pub fn compute(agent: &Name, declared: &Declared, shards: &BTreeMap<Name, Kept>, revoked: &[String]) -> Assignment {
     let mut repositories = BTreeSet::new();
     let mut instances = Vec::new();
-    for instance in declared.instances().filter(|instance| instance.agent == *agent) {
+    for instance in declared.instances_kept_by(agent) {
         let shard = shards.get(&instance.name.component);
         let reign = shard.and_then(|kept| kept.record.as_ref());
         repositories.insert(instance.component.repository.as_str());
@@ -38,13 +38,13 @@ pub fn compute(agent: &Name, declared: &Declared, shards: &BTreeMap<Name, Kept>,
             spec: Some(InstanceSpec { name: instance.name.instance.to_string(), ..instance.spec.clone() }),
         });
     }
-    let repositories = declared.iter().filter(|(kind, name, _)| *kind == Kind::Repository && repositories.contains(name.as_str()));
+    let repositories = repositories.into_iter().filter_map(|name| name.parse::<Name>().ok());
     Assignment {
         revision: 0,
         term: 0,
         instances,
         repositories: repositories
-            .filter_map(|(_, name, resource)| match &resource.spec {
+            .filter_map(|name| match &declared.get(Kind::Repository, &name)?.spec {
                 Some(Spec::Repository(spec)) => Some(AssignedRepository { name: name.to_string(), spec: Some(spec.clone()) }),
                 Some(Spec::Site(_) | Spec::Component(_) | Spec::Schedule(_)) | None => None,
             })
@@ -63,7 +63,7 @@ pub fn digest(assignment: &Assignment) -> String {
 /// The agents that anything is assigned to.
 #[must_use]
 pub fn assigned_agents(declared: &Declared) -> BTreeSet<Name> {
-    declared.instances().map(|instance| instance.agent).collect()
+    declared.agents().cloned().collect()
 }
 
 #[cfg(test)]

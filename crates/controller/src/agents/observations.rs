@@ -40,12 +40,13 @@ impl Seen {
 #[derive(Clone, Debug)]
 pub struct Observations {
     shared: Arc<Mutex<BTreeMap<InstanceName, Seen>>>,
+    turned: Arc<Mutex<BTreeSet<Name>>>,
     changes: watch::Sender<u64>,
 }
 
 impl Default for Observations {
     fn default() -> Self {
-        Self { shared: Arc::default(), changes: watch::Sender::new(0) }
+        Self { shared: Arc::default(), turned: Arc::default(), changes: watch::Sender::new(0) }
     }
 }
 
@@ -75,6 +76,9 @@ impl Observations {
                 observation.version.clone_from(&last.observation.version);
             }
         }
+        if last.is_none_or(|last| last.observation.role() != observation.role()) {
+            self.turned.lock().unwrap_or_else(PoisonError::into_inner).insert(instance.component.clone());
+        }
         seen.insert(instance, Seen { observation, kept, agent: agent.clone(), arrived: now });
         drop(seen);
         self.changes.send_modify(|number| *number += 1);
@@ -90,6 +94,12 @@ impl Observations {
     pub fn keep_only(&self, declared: &BTreeSet<InstanceName>) {
         self.lock().retain(|instance, _| declared.contains(instance));
         self.changes.send_modify(|number| *number += 1);
+    }
+
+    /// The components of which an instance was seen for the first time, or in another role, since this was asked last. One asks.
+    #[must_use]
+    pub fn take_turned(&self) -> BTreeSet<Name> {
+        std::mem::take(&mut self.turned.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Changes its value with each report.

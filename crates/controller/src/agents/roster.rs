@@ -91,6 +91,14 @@ impl Roster {
         taken
     }
 
+    /// The agents that were heard since `since`, with when, and what has to be added to the store of each: it is handed out once.
+    #[must_use]
+    pub fn take_heard(&self, since: Timestamp) -> Vec<(Name, Timestamp, u64)> {
+        let mut agents = self.lock();
+        let heard = agents.iter_mut().filter(|(_, live)| live.last_heard >= since || live.refused > 0);
+        heard.map(|(agent, live)| (agent.clone(), live.last_heard, std::mem::take(&mut live.refused))).collect()
+    }
+
     fn with(&self, agent: &Name, change: impl FnOnce(&mut Live)) {
         change(self.lock().entry(agent.clone()).or_default());
     }

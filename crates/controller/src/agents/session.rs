@@ -39,8 +39,6 @@ use crate::store::{agents, certificates};
 pub const HELLO: Duration = Duration::from_secs(10);
 /// An agent that was not heard for so long is lost. It sends a heartbeat each 2 s.
 pub const LOST: Duration = Duration::from_secs(8);
-/// How often the last time heard and refused calls are written to the store.
-const SAVE: Duration = Duration::from_secs(30);
 /// How many answers may wait before the agent is no longer read from.
 const PENDING: usize = 64;
 /// How long the last message may take.
@@ -164,7 +162,7 @@ impl Session {
             highest_term: hello.highest_term,
             highest_sequence: hello.highest_sequence,
         };
-        let mut write = self.shared.store.write().await?;
+        let mut write = self.shared.store.write_together().await?;
         agents::connected(write.connection(), &told, now).await?;
         write.commit().await?;
         self.shared.roster.heard(&self.peer.agent, now);
@@ -199,7 +197,6 @@ impl Session {
         let until = certificate.not_after.since(clock::now());
         let expired = tokio::time::sleep(until);
         tokio::pin!(expired);
-        let mut save = tokio::time::interval_at((Instant::now() + SAVE).into(), SAVE);
         let outgoing = self.outgoing.clone();
         let mut heard = Instant::now();
         loop {
@@ -225,7 +222,6 @@ impl Session {
                     Ok(None) | Err(_) => return Over::Closed,
                 },
                 () = tokio::time::sleep_until((heard + LOST).into()) => return Over::Lost,
-                _ = save.tick() => self.save().await,
             }
         }
     }
@@ -284,7 +280,8 @@ impl Session {
             }
         };
         let declared = self.shared.assigner.declared();
-        let keeper = declared.instances().find(|instance| instance.name == name).map(|instance| (instance.agent, instance.site));
+        let keeper =
+            declared.instances_of(&name.component).find(|instance| instance.name == name).map(|instance| (instance.agent, instance.site));
         match keeper {
             Some((keeper, site)) if keeper == self.peer.agent && site == self.peer.site => {
                 self.shared.observations.record(name, &self.peer.agent, report, Instant::now());
@@ -320,7 +317,7 @@ impl Session {
         let refused = self.shared.roster.take_refused(agent);
         let heard = self.shared.roster.of(agent).map_or_else(clock::now, |live| live.last_heard);
         let saved = async {
-            let mut write = self.shared.store.write().await?;
+            let mut write = self.shared.store.write_together().await?;
             agents::heard(write.connection(), agent, heard, refused).await?;
             write.commit().await
         };

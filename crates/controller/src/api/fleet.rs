@@ -129,7 +129,7 @@ async fn create_token(api: &Api, caller: &str, message: CreateJoinTokenRequest) 
         JoinToken { endpoints: api.config.endpoints.clone(), authority: api.authority.fingerprint(), secret: JoinSecret::generate() };
     let mut write = api.agents.store.write().await?;
     let elsewhere = agents::get(write.connection(), &agent).await?.filter(|known| known.site != site && !known.revoked);
-    let named = declared.instances().find(|instance| instance.agent == agent && instance.site != site).map(|instance| instance.site);
+    let named = declared.instances_kept_by(&agent).find(|instance| instance.site != site).map(|instance| instance.site);
     if let Some(other) = elsewhere.map(|known| known.site).or(named) {
         return Err(Fault::refused(ErrorKind::Conflict, format!("agent {agent} stands at site {other}, not at {site}"))
             .hint("agents' names are unique over all sites: choose another name, or revoke that agent first"));

@@ -65,7 +65,7 @@ impl Api {
                 pause: self.agents.pauses.of(name, self.agents.clock.now()),
                 now: clock::now(),
             };
-            let instances = declared.instances().filter(|instance| instance.name.component == *name);
+            let instances = declared.instances_of(name);
             components.push(facts.status(instances.map(|instance| instance_status(&self.agents, &instance, facts.shard)).collect()));
         }
         drop(read);
@@ -235,9 +235,10 @@ pub(super) fn conditions_of(agents: &Agents, declared: &Declared, resource: &Res
         return Vec::new();
     }
     let paused = resource.name.parse().ok().and_then(|name: Name| agents.pauses.of(&name, agents.clock.now()));
-    let of_instances = declared
-        .instances()
-        .filter(|instance| instance.name.component.as_str() == resource.name)
+    let component: Option<Name> = resource.name.parse().ok();
+    let of_instances = component
+        .iter()
+        .flat_map(|component| declared.instances_of(component))
         .flat_map(|instance| conditions_of_instance(agents, &instance.name, &instance.agent));
     paused.iter().map(paused_condition).chain(of_instances).collect()
 }

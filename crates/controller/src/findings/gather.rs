@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use muster_common::counter::EventNumber;
 use muster_common::fault::Fault;
 use muster_common::name::{InstanceName, Name};
 use muster_common::time::Timestamp;
@@ -21,10 +22,12 @@ use crate::operation::journal;
 use crate::operation::kind::{Kind as OperationOf, Phase};
 use crate::store::shards::Kept;
 use crate::store::sightings::{self, Sighting};
-use crate::store::{Connection, agents, lanes, meta, operations, operators, points, shards};
+use crate::store::{Connection, agents, events, lanes, meta, operations, operators, points, shards};
 
 /// What was told longer ago is not seen any more: an agent tells each 10 s at least.
 const STALE: Duration = Duration::from_secs(30);
+/// Components are read whole so often, whatever was journaled.
+const WHOLE_EACH: Duration = Duration::from_secs(600);
 /// The most unfinished operations that are looked at.
 const MOST_OPERATIONS: u32 = 500;
 
@@ -37,17 +40,21 @@ pub struct Read {
     pub shards: BTreeMap<Name, Kept>,
     /// What instances did last.
     pub sightings: BTreeMap<InstanceName, Sighting>,
+    /// When the components were read whole, and the newest event that is seen in them. `None`: they were not.
+    seen: Option<(Instant, EventNumber)>,
+    /// The ids of the components that were read: one that was declared anew is another.
+    ids: BTreeMap<Name, String>,
     agents: Vec<agents::Record>,
     operators: Vec<(Name, Timestamp)>,
     operations: Vec<Unfinished>,
     behind: String,
 }
 
-/// Reads the store.
+/// Reads the store. Of a component on which nothing was journaled since `before` that stays.
 ///
 /// # Errors
 /// Where it cannot be read.
-pub async fn read(api: &Api) -> Result<Read, Fault> {
+pub async fn read(api: &Api, before: &Read) -> Result<Read, Fault> {
     let declared = api.agents.assigner.declared();
     let unfinished = ListFilter { running: true, ..ListFilter::default() };
     let (unfinished, _) = api.agents.operations.list(unfinished, MOST_OPERATIONS).await?;
@@ -62,11 +69,23 @@ pub async fn read(api: &Api) -> Result<Read, Fault> {
     };
     let known = operators::all(&mut connection).await?.into_iter().filter(|operator| !operator.revoked);
     read.operators = known.filter_map(|operator| Some((operator.name, operator.certificate_until?))).collect();
+    let newest = meta::last_event(&mut connection).await?;
+    let seen = before.seen.filter(|(whole, _)| whole.elapsed() < WHOLE_EACH);
+    let moved = match seen {
+        Some((_, event)) => events::components_since(&mut connection, event).await?,
+        None => None,
+    };
+    read.seen = Some((seen.filter(|_| moved.is_some()).map_or_else(Instant::now, |(whole, _)| whole), newest));
     let mut waiting = waiting(&mut connection).await?;
-    for (_, name, _) in declared.iter().filter(|(kind, _, _)| *kind == Kind::Component) {
-        let stored = stored(&mut connection, name).await?;
+    for (_, name, resource) in declared.iter().filter(|(kind, _, _)| *kind == Kind::Component) {
+        let stands = moved.as_ref().is_some_and(|moved| !moved.contains(name)) && before.ids.get(name) == Some(&resource.id);
+        let stored = match before.components.get(name).filter(|_| stands) {
+            Some(stored) => stored.clone(),
+            None => stored(&mut connection, name).await?,
+        };
         let waiting = waiting.remove(name).unwrap_or_default();
         read.components.insert(name.clone(), Stored { waiting, ..stored });
+        read.ids.insert(name.clone(), resource.id.clone());
     }
     Ok(read)
 }
@@ -186,7 +205,7 @@ fn component(agents: &Agents, declared: &Declared, (name, spec, since): (&Name, 
         let record = read.shards.get(name).and_then(|kept| kept.record.as_ref());
         record.is_some_and(|record| record.superseded.contains(&instance.instance))
     };
-    let instances = declared.instances().filter(|instance| instance.name.component == *name);
+    let instances = declared.instances_of(name);
     Component {
         name: name.clone(),
         rpo: objective(spec.objectives.as_ref().and_then(|objectives| objectives.rpo.as_ref())),

@@ -2,12 +2,12 @@
 //!
 //! What always holds: nothing is published that was not recorded; a look that cannot be recorded is forgotten and made again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use muster_common::counter::EventNumber;
 use muster_common::fault::Fault;
-use muster_common::name::Name;
+use muster_common::name::{InstanceName, Name};
 use muster_common::time::Timestamp;
 use muster_service::clock;
 use muster_wire::proto::v1::Finding;
@@ -100,9 +100,10 @@ impl Looks {
         self.count_refused(now.wall);
         let refused = self.refused.iter().filter_map(|(agent, (at, count))| Some((agent.clone(), ((*at)?, *count)))).collect();
         let world = gather::world(&self.api, &self.read, &refused);
+        let present = Present::of(&world);
         // On copies, which take the place of the old ones once all is recorded.
         let (mut damper, mut watched) = (self.damper.clone(), self.watched.clone());
-        let changes = damper.look(now, judge(&world), &blind(&world), |subject| exists(&world, subject));
+        let changes = damper.look(now, judge(&world), &blind(&world), |subject| present.has(subject));
         let sighted = watched.instances(now, &world, &self.read.sightings);
         let reigns = watched.reigns(&self.read.shards);
         let forgotten = seen::forgotten(&world, &self.read.sightings);
@@ -142,7 +143,7 @@ impl Looks {
         if due {
             self.events.mark_unchanged();
             let began = Instant::now();
-            self.read = gather::read(&self.api).await?;
+            self.read = gather::read(&self.api, &self.read).await?;
             self.read_at = Some((Instant::now(), began.elapsed()));
         }
         Ok(())
@@ -216,15 +217,32 @@ fn figures(world: &World) -> Vec<Figure> {
     figures
 }
 
-/// Whether a subject is still there: what is gone has no findings.
-fn exists(world: &World, subject: &Subject) -> bool {
-    let components = &world.components;
-    match subject {
-        Subject::Controller => true,
-        Subject::Component(name) => components.iter().any(|component| component.name == *name),
-        Subject::Instance(name) => components.iter().any(|component| component.instances.iter().any(|instance| instance.name == *name)),
-        Subject::Agent(name) => world.agents.iter().any(|agent| agent.name == *name),
-        Subject::Operator(name) => world.operators.iter().any(|(operator, _)| operator == name),
-        Subject::Operation(id) => world.operations.iter().any(|operation| operation.id == *id),
+/// What is there: what is gone has no findings.
+struct Present<'a> {
+    components: BTreeSet<&'a Name>,
+    instances: BTreeSet<&'a InstanceName>,
+    agents: BTreeSet<&'a Name>,
+    world: &'a World,
+}
+
+impl<'a> Present<'a> {
+    fn of(world: &'a World) -> Self {
+        Self {
+            components: world.components.iter().map(|component| &component.name).collect(),
+            instances: world.components.iter().flat_map(|component| &component.instances).map(|instance| &instance.name).collect(),
+            agents: world.agents.iter().map(|agent| &agent.name).collect(),
+            world,
+        }
+    }
+
+    fn has(&self, subject: &Subject) -> bool {
+        match subject {
+            Subject::Controller => true,
+            Subject::Component(name) => self.components.contains(name),
+            Subject::Instance(name) => self.instances.contains(name),
+            Subject::Agent(name) => self.agents.contains(name),
+            Subject::Operator(name) => self.world.operators.iter().any(|(operator, _)| operator == name),
+            Subject::Operation(id) => self.world.operations.iter().any(|operation| operation.id == *id),
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! Which changes of roles, versions and epochs are worth a line of history: pure. What always holds: a role is told when it stood for its
 //! time; what could not be seen is no role; the first sight of an instance is no change.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use muster_common::counter::Epoch;
@@ -108,8 +108,8 @@ const fn word(role: InstanceRole) -> Option<&'static str> {
 /// Instances that are kept and declared no longer.
 #[must_use]
 pub fn forgotten(world: &World, kept: &BTreeMap<InstanceName, Sighting>) -> Vec<InstanceName> {
-    let declared = |name: &InstanceName| world.components.iter().any(|c| c.instances.iter().any(|instance| instance.name == *name));
-    kept.keys().filter(|name| !declared(name)).cloned().collect()
+    let declared: BTreeSet<&InstanceName> = world.components.iter().flat_map(|c| &c.instances).map(|instance| &instance.name).collect();
+    kept.keys().filter(|name| !declared.contains(name)).cloned().collect()
 }
 
 #[cfg(test)]

@@ -1,16 +1,15 @@
 //! What operators declare: the resources, whether they make sense together, what changes between two versions of one.
 //!
-//! Beside `kept` and `current` it is pure: it knows no store, no gRPC call and no agent. The specs are the wire's own messages, since they are data and nothing else.
+//! Beside `kept` it is pure: it knows no store, no gRPC call and no agent. The specs are the wire's own messages, since they are data and nothing else.
 
 pub mod changes;
-pub mod current;
 pub mod difference;
 pub mod form;
 pub mod kept;
 pub mod references;
 pub mod schedule;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use muster_common::fault::{ErrorKind, Fault};
@@ -98,6 +97,8 @@ impl fmt::Display for Kind {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Declared {
     resources: BTreeMap<(Kind, Name), Resource>,
+    /// The components that each agent keeps an instance of: whoever asks for one agent's must not look through all.
+    kept_by: BTreeMap<Name, BTreeSet<Name>>,
 }
 
 /// One instance as it is declared.
@@ -124,19 +125,38 @@ impl Declared {
     /// Where it has no spec or no valid name.
     pub fn insert(&mut self, resource: Resource) -> Result<(), Fault> {
         let (kind, name) = form::identify(&resource)?;
+        self.remove(kind, &name);
+        for agent in keepers(&resource) {
+            self.kept_by.entry(agent).or_default().insert(name.clone());
+        }
         self.resources.insert((kind, name), resource);
         Ok(())
     }
 
     /// Takes a resource out.
     pub fn remove(&mut self, kind: Kind, name: &Name) -> Option<Resource> {
-        self.resources.remove(&(kind, name.clone()))
+        let removed = self.resources.remove(&(kind, name.clone()))?;
+        for agent in keepers(&removed) {
+            if let Some(components) = self.kept_by.get_mut(&agent) {
+                components.remove(name);
+                if components.is_empty() {
+                    self.kept_by.remove(&agent);
+                }
+            }
+        }
+        Some(removed)
     }
 
     /// The resource of this kind and name.
     #[must_use]
     pub fn get(&self, kind: Kind, name: &Name) -> Option<&Resource> {
         self.resources.get(&(kind, name.clone()))
+    }
+
+    /// Whether there is a resource of this kind and name.
+    #[must_use]
+    pub fn has(&self, kind: Kind, name: &str) -> bool {
+        name.parse().is_ok_and(|name| self.resources.contains_key(&(kind, name)))
     }
 
     /// The resource of this kind and name, or the refusal that tells the nearest names.
@@ -180,29 +200,31 @@ impl Declared {
 
     /// The names of a kind, in order.
     pub fn names(&self, kind: Kind) -> impl Iterator<Item = &str> {
-        self.resources.keys().filter(move |(k, _)| *k == kind).map(|(_, name)| name.as_str())
+        self.resources.keys().skip_while(move |(k, _)| *k < kind).take_while(move |(k, _)| *k == kind).map(|(_, name)| name.as_str())
     }
 
     /// All instances of all components. Those whose names were never valid are left out: `references` refuses them before they are kept.
     pub fn instances(&self) -> impl Iterator<Item = DeclaredInstance<'_>> {
+        self.resources.iter().flat_map(|((_, name), resource)| instances(name, resource))
+    }
+
+    /// The instances of one component.
+    pub fn instances_of(&self, component: &Name) -> impl Iterator<Item = DeclaredInstance<'_>> {
         self.resources
-            .iter()
-            .filter_map(|((_, name), resource)| match &resource.spec {
-                Some(Spec::Component(component)) => Some((name, resource, component)),
-                Some(Spec::Site(_) | Spec::Repository(_) | Spec::Schedule(_)) | None => None,
-            })
-            .flat_map(|(name, resource, component)| {
-                component.instances.iter().filter_map(move |spec| {
-                    Some(DeclaredInstance {
-                        name: InstanceName { component: name.clone(), instance: instance_name(spec).parse().ok()? },
-                        site: spec.site.parse().ok()?,
-                        agent: spec.agent.parse().ok()?,
-                        spec,
-                        component,
-                        component_id: &resource.id,
-                    })
-                })
-            })
+            .get_key_value(&(Kind::Component, component.clone()))
+            .into_iter()
+            .flat_map(|((_, name), resource)| instances(name, resource))
+    }
+
+    /// The instances that one agent keeps, in the order of [`Declared::instances`].
+    pub fn instances_kept_by<'a>(&'a self, agent: &'a Name) -> impl Iterator<Item = DeclaredInstance<'a>> {
+        let components = self.kept_by.get(agent).into_iter().flatten();
+        components.flat_map(|component| self.instances_of(component)).filter(move |instance| instance.agent == *agent)
+    }
+
+    /// The agents that keep anything, in order.
+    pub fn agents(&self) -> impl Iterator<Item = &Name> {
+        self.kept_by.keys()
     }
 
     /// One instance of a component, or the refusal that tells the nearest names.
@@ -211,11 +233,39 @@ impl Declared {
     /// `NotFound` where there is no such component or instance.
     pub fn instance(&self, component: &str, instance: &str) -> Result<DeclaredInstance<'_>, Fault> {
         self.component(component)?;
-        let of_it: Vec<_> = self.instances().filter(|i| i.name.component.as_str() == component).collect();
+        let of_it: Vec<_> = component.parse().ok().map(|name| self.instances_of(&name).collect()).unwrap_or_default();
         match of_it.iter().find(|i| i.name.instance.as_str() == instance) {
             Some(found) => Ok(found.clone()),
             None => Err(not_found(&format!("instance of {component}"), instance, of_it.iter().map(|i| i.name.instance.as_str()))),
         }
+    }
+}
+
+/// The instances of a resource: none where it is no component.
+fn instances<'a>(name: &'a Name, resource: &'a Resource) -> impl Iterator<Item = DeclaredInstance<'a>> {
+    let component = match &resource.spec {
+        Some(Spec::Component(component)) => Some(component),
+        Some(Spec::Site(_) | Spec::Repository(_) | Spec::Schedule(_)) | None => None,
+    };
+    component.into_iter().flat_map(move |component| {
+        component.instances.iter().filter_map(move |spec| {
+            Some(DeclaredInstance {
+                name: InstanceName { component: name.clone(), instance: instance_name(spec).parse().ok()? },
+                site: spec.site.parse().ok()?,
+                agent: spec.agent.parse().ok()?,
+                spec,
+                component,
+                component_id: &resource.id,
+            })
+        })
+    })
+}
+
+/// The agents that keep an instance of a resource.
+fn keepers(resource: &Resource) -> BTreeSet<Name> {
+    match &resource.spec {
+        Some(Spec::Component(component)) => component.instances.iter().filter_map(|spec| spec.agent.parse().ok()).collect(),
+        Some(Spec::Site(_) | Spec::Repository(_) | Spec::Schedule(_)) | None => BTreeSet::new(),
     }
 }
 

@@ -35,7 +35,7 @@ pub fn problems(declared: &Declared, sites_of_agents: &BTreeMap<Name, Name>) -> 
     for (kind, name, resource) in declared.iter() {
         if let Some(muster_wire::proto::v1::resource::Spec::Component(spec)) = &resource.spec
             && !spec.repository.is_empty()
-            && !declared.names(Kind::Repository).any(|known| known == spec.repository)
+            && !declared.has(Kind::Repository, &spec.repository)
         {
             let near = meant(&spec.repository, declared.names(Kind::Repository));
             problems.push(format!("{kind} {name}: repository {:?} is not declared{near}", spec.repository));
@@ -45,7 +45,7 @@ pub fn problems(declared: &Declared, sites_of_agents: &BTreeMap<Name, Name>) -> 
 }
 
 fn missing(declared: &Declared, instance: &DeclaredInstance<'_>, kind: Kind, name: &str, problems: &mut Vec<String>) {
-    if !declared.names(kind).any(|known| known == name) {
+    if !declared.has(kind, name) {
         let near = meant(name, declared.names(kind));
         problems.push(format!(
             "component {}: instance {}: {kind} {name:?} is not declared{near}",

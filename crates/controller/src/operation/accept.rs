@@ -45,9 +45,11 @@ const MOST_REQUEST_ID: usize = 128;
 pub(super) async fn accept(shared: &Arc<Shared>, asked: &Asked) -> Result<(Journaled, bool), Fault> {
     check_form(asked)?;
     let now = muster_service::clock::now();
-    let mut write = shared.write().await?;
+    let mut write = shared.write_together().await?;
     let connection = write.connection();
     if let Some(known) = remembered(connection, asked, now).await? {
+        // It may have been accepted in this very transaction: it is told when it is on disk.
+        write.commit().await?;
         return Ok((known, false));
     }
     let settled = settle(shared, connection, &asked.what).await?;

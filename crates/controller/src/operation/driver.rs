@@ -279,11 +279,11 @@ impl Task {
     /// Journals events. `false`: another writer was faster; the state was read again and nothing was recorded.
     async fn record(&mut self, events: Vec<Event>, raw: Option<&TaskOutcome>) -> Result<bool, Fault> {
         let shared = Arc::clone(&self.shared);
-        let mut write = shared.write().await?;
+        let mut write = shared.write_together().await?;
         let now = muster_service::clock::now();
         let recorded = journal::record(&mut write, &self.journaled, events, raw, shared.store.term(), now).await?;
         let Some(recorded) = recorded else {
-            drop(write);
+            write.abandon().await?;
             self.reload().await?;
             return Ok(false);
         };

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use muster_common::counter::{Epoch, Term};
+use muster_common::counter::{Epoch, EventNumber, Term};
 use muster_common::fault::{ErrorKind, Fault};
 use muster_common::id::CommandId;
 use muster_common::name::{InstanceName, Name};
@@ -137,9 +137,46 @@ async fn without_driver(shared: &Shared, agent: &Name, command: CommandId, parse
 
 /// A session began. The term may be higher when this returns.
 pub(super) async fn connected(shared: &Arc<Shared>, agent: &Name, hello: &Hello) -> Result<(), Fault> {
-    // Nothing that was decided before is sent while this is judged.
-    let mut suspensions = shared.suspensions.write().await;
-    let mut write = shared.write().await?;
+    // Many agents come back at once: beside each other as long as none shows that this store is behind.
+    let sending = shared.suspensions.read().await;
+    let met = meet(shared, shared.write_together().await?, agent, hello, false).await?;
+    drop(sending);
+    let met = match met {
+        Some(met) => met,
+        None => {
+            // Nothing that was decided before is sent while this is judged.
+            let mut suspensions = shared.suspensions.write().await;
+            let met = meet(shared, shared.write().await?, agent, hello, true).await?.unwrap_or_default();
+            if let Some(why) = &met.behind {
+                *suspensions += 1;
+                tracing::warn!(%agent, term = %shared.store.term(), "this store is behind its agents, unfinished operations wait until theirs were asked: {why}");
+            }
+            met
+        }
+    };
+    if let Some(number) = met.last_event {
+        shared.hub.committed(number);
+    }
+    if met.has_adopted {
+        shared.hub.shard_changed();
+    }
+    shared.set_heard(agent, true);
+    wake(shared, agent, met.behind.is_some()).await;
+    Ok(())
+}
+
+/// What a session's first message led to.
+#[derive(Default)]
+struct Met {
+    /// Why this store is behind, in words.
+    behind: Option<String>,
+    last_event: Option<EventNumber>,
+    has_adopted: bool,
+}
+
+/// Judges what an agent remembers and keeps it. `None`: this store is behind, nothing was changed, and it `may_catch_up` only where nothing
+/// is sent meanwhile.
+async fn meet(shared: &Shared, mut write: Write, agent: &Name, hello: &Hello, may_catch_up: bool) -> Result<Option<Met>, Fault> {
     let remembers = behind::read(hello, shared.store.term(), meta::sequence(write.connection()).await?)?;
     let first_meeting = !shared.has_met(agent);
     let known = Known {
@@ -148,9 +185,13 @@ pub(super) async fn connected(shared: &Arc<Shared>, agent: &Name, hello: &Hello)
         memory: commands::memory(write.connection(), agent).await?,
         first_meeting,
     };
-    let why = behind::judge(agent, &remembers, &known);
+    let behind = behind::judge(agent, &remembers, &known);
+    if behind.is_some() && !may_catch_up {
+        write.abandon().await?;
+        return Ok(None);
+    }
     let mut last_event = None;
-    if let Some(why) = &why {
+    if let Some(why) = &behind {
         last_event = catch_up(&mut write, &remembers, why).await?;
     }
     // Another store's sequences are no measure for this one's.
@@ -160,24 +201,10 @@ pub(super) async fn connected(shared: &Arc<Shared>, agent: &Name, hello: &Hello)
         sequence: if ours { remembers.memory.sequence.max(known.memory.sequence) } else { known.memory.sequence },
     };
     commands::remember(write.connection(), agent, &memory, remembers.store).await?;
-    let adopted = adopt_epochs(shared, write.connection(), agent, hello).await?;
+    let has_adopted = adopt_epochs(shared, write.connection(), agent, hello).await?;
     write.commit().await?;
     shared.meet(agent);
-    let behind = why.is_some();
-    if let Some(why) = why {
-        *suspensions += 1;
-        tracing::warn!(%agent, term = %shared.store.term(), "this store is behind its agents, unfinished operations wait until theirs were asked: {why}");
-    }
-    drop(suspensions);
-    if let Some(number) = last_event {
-        shared.hub.committed(number);
-    }
-    if adopted {
-        shared.hub.shard_changed();
-    }
-    shared.set_heard(agent, true);
-    wake(shared, agent, behind).await;
-    Ok(())
+    Ok(Some(Met { behind, last_event, has_adopted }))
 }
 
 /// A session ended.
@@ -205,7 +232,7 @@ async fn wake(shared: &Shared, agent: &Name, suspended: bool) {
 }
 
 /// A higher term, higher sequences, no unused join token, and no operation that goes on before its agent was asked.
-async fn catch_up(write: &mut Write, remembers: &Remembers, why: &str) -> Result<Option<muster_common::counter::EventNumber>, Fault> {
+async fn catch_up(write: &mut Write, remembers: &Remembers, why: &str) -> Result<Option<EventNumber>, Fault> {
     write.raise_term(remembers.memory.term).await?;
     meta::raise_sequence(write.connection(), remembers.memory.sequence).await?;
     let now = muster_service::clock::now();
@@ -215,7 +242,7 @@ async fn catch_up(write: &mut Write, remembers: &Remembers, why: &str) -> Result
 }
 
 /// Suspends every operation that has not ended; answers the newest event.
-pub(super) async fn suspend_all(write: &mut Write, why: &str) -> Result<Option<muster_common::counter::EventNumber>, Fault> {
+pub(super) async fn suspend_all(write: &mut Write, why: &str) -> Result<Option<EventNumber>, Fault> {
     let now = muster_service::clock::now();
     let mut last = None;
     for record in operations::unfinished(write.connection()).await? {

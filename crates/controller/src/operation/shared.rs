@@ -111,6 +111,15 @@ impl Shared {
         write
     }
 
+    /// The same together with others that write at the same time: see [`Store::write_together`].
+    pub(super) async fn write_together(&self) -> Result<Write, StoreError> {
+        let write = self.store.write_together().await;
+        if matches!(write, Err(StoreError::Superseded { .. })) {
+            self.superseded.cancel();
+        }
+        write
+    }
+
     pub(super) fn enter(&self, driver: Driver, command: CommandId) {
         self.hub.enter(driver.operation);
         let mut driven = lock(&self.driven);

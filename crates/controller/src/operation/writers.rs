@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use muster_common::fault::Fault;
 use muster_common::name::Name;
@@ -18,20 +18,31 @@ use crate::store::{resources, shards};
 
 /// Looks are as far apart, however many observations come.
 const PAUSE: Duration = Duration::from_millis(500);
+/// All components are looked at so often, and at others those whose instances turned: an observation that grew old tells nobody.
+const ALL: Duration = Duration::from_secs(30);
 /// Components that are looked at.
 const MOST: u32 = 100_000;
+/// The most reigns that begin in one transaction: others want to write too.
+const AT_ONCE: usize = 200;
 
 /// Runs until the process stops or rules no longer.
 pub(super) async fn watch_over(shared: Arc<Shared>) {
     let stop = shared.gate.token().clone();
     let mut changes = shared.observations.changes();
+    let mut all: Option<Instant> = None;
     loop {
-        if let Err(fault) = begin_reigns(&shared).await {
+        let turned = shared.observations.take_turned();
+        let is_whole = all.is_none_or(|at| at.elapsed() >= ALL);
+        if is_whole {
+            all = Some(Instant::now());
+        }
+        if let Err(fault) = look(&shared, if is_whole { None } else { Some(turned) }).await {
             if shared.superseded.is_cancelled() {
                 say_superseded(&shared);
                 return;
             }
             tracing::error!(%fault, "who writes cannot be recorded; it is tried again");
+            all = None;
         }
         tokio::select! {
             () = stop.cancelled() => return,
@@ -56,28 +67,59 @@ async fn next_look(changes: &mut tokio::sync::watch::Receiver<u64>) {
     }
 }
 
-/// Begins the reigns that can be begun.
-async fn begin_reigns(shared: &Shared) -> Result<(), Fault> {
-    let mut read = shared.store.read().await?;
-    let known: BTreeSet<Name> =
-        shards::all(&mut read).await?.into_iter().filter(|(_, kept)| kept.record.is_some()).map(|(name, _)| name).collect();
-    let mut writers = Vec::new();
-    for declared in resources::list(&mut read, ResourceKind::Component, None, MOST).await? {
-        if !known.contains(&declared.name) {
-            let fleet = accept::fleet(shared, &mut read, &declared.name).await?;
-            writers.extend(sole_writer(&fleet).map(|writer| (declared.name, writer)));
-        }
+/// Begins the reigns that can be begun, of these components or of all.
+async fn look(shared: &Shared, of: Option<BTreeSet<Name>>) -> Result<(), Fault> {
+    if of.as_ref().is_some_and(BTreeSet::is_empty) {
+        return Ok(());
     }
-    drop(read);
-    for (component, writer) in writers {
+    let writers = sole_writers(shared, of).await?;
+    for writers in writers.chunks(AT_ONCE) {
         let mut write = shared.write().await?;
-        if failover::shards::begin(write.connection(), &component, &writer).await? {
-            write.commit().await?;
+        let mut begun = Vec::new();
+        for (component, writer) in writers {
+            if failover::shards::begin(write.connection(), component, writer).await? {
+                begun.push((component, writer));
+            }
+        }
+        write.commit().await?;
+        for (component, writer) in &begun {
             tracing::info!(%component, %writer, "the first reign: it was seen as the only instance that takes writes");
+        }
+        if !begun.is_empty() {
             shared.hub.shard_changed();
         }
     }
     Ok(())
+}
+
+/// The components without a reign whose one writer is seen.
+async fn sole_writers(shared: &Shared, of: Option<BTreeSet<Name>>) -> Result<Vec<(Name, Name)>, Fault> {
+    let mut read = shared.store.read().await?;
+    let unknown: Vec<Name> = match of {
+        Some(turned) => {
+            let mut unknown = Vec::new();
+            for component in turned {
+                if shards::get(&mut read, &component).await?.record.is_none()
+                    && resources::get(&mut read, ResourceKind::Component, &component).await?.is_some()
+                {
+                    unknown.push(component);
+                }
+            }
+            unknown
+        }
+        None => {
+            let known: BTreeSet<Name> =
+                shards::all(&mut read).await?.into_iter().filter(|(_, kept)| kept.record.is_some()).map(|(name, _)| name).collect();
+            let names = resources::names(&mut read, ResourceKind::Component, MOST).await?;
+            names.into_iter().filter(|name| !known.contains(name)).collect()
+        }
+    };
+    let mut writers = Vec::new();
+    for component in unknown {
+        let fleet = accept::fleet(shared, &mut read, &component).await?;
+        writers.extend(sole_writer(&fleet).map(|writer| (component, writer)));
+    }
+    Ok(writers)
 }
 
 /// The one instance that takes writes; `None` where none or more than one does.

@@ -215,7 +215,7 @@ impl Kept {
 /// Whether what the component's agents see is known, or they were given their time.
 fn settled(agents: &Agents, component: &Name, started: Instant) -> bool {
     let declared = agents.assigner.declared();
-    let mut instances = declared.instances().filter(|instance| instance.name.component == *component);
+    let mut instances = declared.instances_of(component);
     started.elapsed() >= SETTLE || instances.all(|instance| agents.observations.of(&instance.name).is_some())
 }
 

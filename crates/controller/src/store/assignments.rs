@@ -1,5 +1,7 @@
 //! The assignment that each agent should have: stored before it is sent, so that its number never goes back.
 
+use std::collections::BTreeMap;
+
 use muster_common::counter::Revision;
 use muster_common::name::Name;
 use muster_wire::proto::agent::v1::Assignment;
@@ -56,20 +58,21 @@ pub async fn put(connection: &mut Connection, agent: &Name, record: &Record) -> 
     Ok(())
 }
 
-/// The agents that have an assignment.
+/// The number and the digest of each agent's assignment.
 ///
 /// # Errors
 /// The database's, or a name that is none.
-pub async fn agents(connection: &mut Connection) -> Result<Vec<Name>, StoreError> {
-    let rows = query("SELECT agent FROM assignments ORDER BY agent").fetch_all(connection).await?;
+pub async fn digests(connection: &mut Connection) -> Result<BTreeMap<Name, (Revision, String)>, StoreError> {
+    let rows = query("SELECT agent, revision, digest FROM assignments").fetch_all(connection).await?;
     rows.iter()
         .map(|row| {
             let name: String = row.try_get(0)?;
-            name.parse().map_err(|error: muster_common::name::InvalidName| StoreError::Corrupt {
+            let agent = name.parse().map_err(|error: muster_common::name::InvalidName| StoreError::Corrupt {
                 what: "assignment",
                 id: name.clone(),
                 why: error.to_string(),
-            })
+            })?;
+            Ok((agent, (Revision(from_sql(row.try_get(1)?)), row.try_get(2)?)))
         })
         .collect()
 }

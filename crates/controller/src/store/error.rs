@@ -121,9 +121,25 @@ pub enum StoreError {
         /// The newest.
         newest: EventNumber,
     },
+    /// What was written together with others failed with all of them.
+    #[error(transparent)]
+    Together(std::sync::Arc<StoreError>),
+    /// Others kept the store busy for too long.
+    #[error("the store is busy: no turn within 10 s")]
+    Busy,
     /// The database's own.
     #[error("the store")]
-    Database(#[from] sqlx::Error),
+    Database(#[source] sqlx::Error),
+}
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        match error {
+            // A pool whose connections are all taken; one that cannot connect says so itself.
+            sqlx::Error::PoolTimedOut => Self::Busy,
+            error => Self::Database(error),
+        }
+    }
 }
 
 impl StoreError {
@@ -158,6 +174,12 @@ impl StoreError {
             Self::Ended { .. } => {
                 fault(ErrorKind::Unavailable, "ask again when the controller has been restarted; it ends by itself").effect(Effect::Unknown)
             }
+            Self::Together(error) => return error.fault(),
+            Self::Busy => fault(
+                ErrorKind::Unavailable,
+                "try again in a few seconds; where it stays so, look at how fast the disk of the controller's state directory takes what is \
+                 written, and at how much the controller is asked for",
+            ),
             Self::File { .. } => fault(ErrorKind::Unavailable, DISK),
             Self::Open { source, .. } | Self::Database(source) => fault(ErrorKind::Unavailable, hint(source)),
         };
@@ -172,6 +194,9 @@ const DISK: &str = "look at the disk of the controller's state directory: space,
 
 fn hint(error: &sqlx::Error) -> &'static str {
     match error {
+        sqlx::Error::PoolTimedOut => {
+            "look at the store's PostgreSQL server: it is busy, or takes no connection; it is tried again by itself"
+        }
         sqlx::Error::Database(database) if database.try_downcast_ref::<sqlx::postgres::PgDatabaseError>().is_some() => {
             "look at the store's PostgreSQL server and its log: space, rights, connections"
         }

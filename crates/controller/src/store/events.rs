@@ -1,7 +1,10 @@
 //! Transitions of operations, numbered densely over the store; the oldest are dropped beyond a bound.
 
+use std::collections::BTreeSet;
+
 use muster_common::counter::EventNumber;
 use muster_common::id::OperationId;
+use muster_common::name::Name;
 use muster_common::time::Timestamp;
 use muster_wire::proto::v1;
 use prost::Message;
@@ -69,6 +72,25 @@ pub async fn list(
             Ok(v1::OperationEvent { number: from_sql(number), at: Some(at), text, operation: Some(operation) })
         })
         .collect()
+}
+
+/// The components whose operations have events above `after`. `None`: some of these are gone, it may be any.
+///
+/// # Errors
+/// The database's.
+pub async fn components_since(connection: &mut Connection, after: EventNumber) -> Result<Option<BTreeSet<Name>>, StoreError> {
+    if oldest(connection).await?.is_some_and(|oldest| after.0.saturating_add(1) < oldest.0) {
+        return Ok(None);
+    }
+    let rows = query("SELECT DISTINCT o.component FROM events e JOIN operations o ON o.id = e.operation WHERE e.number > $1")
+        .bind(to_sql(after.0))
+        .fetch_all(connection)
+        .await?;
+    let mut components = BTreeSet::new();
+    for row in &rows {
+        components.extend(row.try_get::<String, _>(0)?.parse());
+    }
+    Ok(Some(components))
 }
 
 async fn oldest(connection: &mut Connection) -> Result<Option<EventNumber>, StoreError> {

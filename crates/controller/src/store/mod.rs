@@ -38,6 +38,7 @@ mod guard;
 mod machine;
 mod postgres;
 mod sqlite;
+mod together;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -51,6 +52,7 @@ use sqlx::pool::PoolConnection;
 use crate::store::error::StoreError;
 use crate::store::place::Place;
 use crate::store::sql::query;
+use crate::store::together::Turn;
 
 /// A connection of the store's database, in a transaction that was begun by [`Store::read`] or [`Store::write`].
 #[derive(Debug)]
@@ -230,7 +232,26 @@ impl Store {
         if stored != ours {
             return Err(StoreError::Superseded { ours, stored });
         }
-        Ok(Write { connection, transaction, store: self.clone(), raised: None })
+        Ok(Write { held: Held::Alone { connection, transaction }, store: self.clone(), raised: None })
+    }
+
+    /// The same for a small write among many: in a file it shares its transaction, and with it the wait for the disk, with others that come
+    /// at the same time. It sees what these wrote before they are committed: whoever answers by what it saw ends it by [`Write::commit`] or
+    /// [`Write::abandon`], which wait until that is on disk. Dropped, it changes nothing, and nothing that it saw may be told.
+    ///
+    /// # Errors
+    /// As [`Store::write`].
+    pub async fn write_together(&self) -> Result<Write, StoreError> {
+        let Base::Sqlite(base) = &self.shared.base else { return self.write().await };
+        let (mut turn, is_first) = base.write_together().await?;
+        let ours = self.term();
+        if is_first {
+            let stored = meta::term(turn.connection()).await?;
+            if stored != ours {
+                return Err(StoreError::Superseded { ours, stored });
+            }
+        }
+        Ok(Write { held: Held::Together(turn), store: self.clone(), raised: None })
     }
 
     /// Waits until this process may write no more, for another reason than another's term; tells why. A file's never ends.
@@ -284,17 +305,27 @@ impl Snapshot {
 /// A transaction that writes.
 #[derive(Debug)]
 pub struct Write {
-    connection: Connection,
-    /// The server's number of it.
-    transaction: String,
+    held: Held,
     store: Store,
     raised: Option<Term>,
+}
+
+/// What a write holds.
+#[derive(Debug)]
+enum Held {
+    /// A transaction of its own, and a server's number of it.
+    Alone { connection: Connection, transaction: String },
+    /// A turn in one that is shared.
+    Together(Turn),
 }
 
 impl Write {
     /// What query functions take.
     pub fn connection(&mut self) -> &mut Connection {
-        &mut self.connection
+        match &mut self.held {
+            Held::Alone { connection, .. } => connection,
+            Held::Together(turn) => turn.connection(),
+        }
     }
 
     /// Takes a term above `seen`, which an agent remembers of another controller's rule. In force when the transaction commits.
@@ -303,7 +334,7 @@ impl Write {
     /// Where terms are used up or the database cannot be written.
     pub async fn raise_term(&mut self, seen: Term) -> Result<Term, StoreError> {
         let term = self.raised.unwrap_or(self.store.term()).max(seen).next().ok_or(StoreError::TermsUsedUp)?;
-        meta::set_term(&mut self.connection, term).await?;
+        meta::set_term(self.connection(), term).await?;
         self.raised = Some(term);
         Ok(term)
     }
@@ -312,16 +343,30 @@ impl Write {
     ///
     /// # Errors
     /// Where the database refuses; then nothing was changed. [`StoreError::Ended`] where a server is gone and what it did is not known.
-    pub async fn commit(mut self) -> Result<(), StoreError> {
-        match &self.store.shared.base {
-            Base::Sqlite(_) => {
-                query("COMMIT").execute(&mut self.connection).await?;
-            }
-            Base::Postgres(base) => base.commit(self.connection, &self.transaction).await?,
+    pub async fn commit(self) -> Result<(), StoreError> {
+        match self.held {
+            Held::Together(turn) => turn.commit().await?,
+            Held::Alone { mut connection, transaction } => match &self.store.shared.base {
+                Base::Sqlite(_) => {
+                    query("COMMIT").execute(&mut connection).await?;
+                }
+                Base::Postgres(base) => base.commit(connection, &transaction).await?,
+            },
         }
         if let Some(term) = self.raised {
             self.store.shared.term.store(term.0, Ordering::SeqCst);
         }
         Ok(())
+    }
+
+    /// Changes nothing, and waits until what it saw of others' writes is durable, or was taken back.
+    ///
+    /// # Errors
+    /// Where what it saw was taken back, or the database failed.
+    pub async fn abandon(self) -> Result<(), StoreError> {
+        match self.held {
+            Held::Together(turn) => turn.abandon().await,
+            Held::Alone { .. } => Ok(()),
+        }
     }
 }

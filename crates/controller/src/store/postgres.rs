@@ -197,7 +197,7 @@ async fn judge(connection: &mut PgConnection, shown: &str) -> Result<String, Sto
 }
 
 pub(super) async fn begin(pool: &PgPool, statement: &'static str) -> Result<Connection, StoreError> {
-    let mut connection = Connection::Postgres(pool.acquire().await?);
+    let mut connection = Connection::Postgres(pool.acquire().await.map_err(StoreError::Database)?);
     query(statement).execute(&mut connection).await?;
     Ok(connection)
 }

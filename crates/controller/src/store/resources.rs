@@ -73,6 +73,25 @@ pub async fn list(
     rows.iter().map(read).collect()
 }
 
+/// The names of a kind, `limit` at most.
+///
+/// # Errors
+/// The database's, or a name that is none.
+pub async fn names(connection: &mut Connection, kind: ResourceKind, limit: u32) -> Result<Vec<Name>, StoreError> {
+    let rows = query("SELECT name FROM resources WHERE kind = $1 ORDER BY name LIMIT $2")
+        .bind(i64::from(i32::from(kind)))
+        .bind(i64::from(limit))
+        .fetch_all(connection)
+        .await?;
+    let name = |row: &Row| -> Result<Name, StoreError> {
+        let name: String = row.try_get(0)?;
+        let corrupt =
+            |error: muster_common::name::InvalidName| StoreError::Corrupt { what: "resource", id: name.clone(), why: error.to_string() };
+        name.parse().map_err(corrupt)
+    };
+    rows.iter().map(name).collect()
+}
+
 /// Keeps a resource in place of what has its kind and name.
 ///
 /// # Errors

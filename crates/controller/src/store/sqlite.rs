@@ -10,10 +10,13 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, S
 
 use crate::store::error::StoreError;
 use crate::store::sql::query;
+use crate::store::together::{Together, Turn};
 use crate::store::{Connection, PATIENCE, READERS};
 
 /// How a transaction that reads begins.
 pub(super) const READ: &str = "BEGIN";
+/// How a transaction that writes begins.
+pub(super) const WRITE: &str = "BEGIN IMMEDIATE";
 
 /// Connections that read a file which another process may be writing.
 pub(super) async fn reading(path: &Path) -> Result<SqlitePool, StoreError> {
@@ -28,6 +31,7 @@ pub(super) struct Sqlite {
     // One connection: writes queue here and not at SQLite's lock.
     writer: SqlitePool,
     readers: SqlitePool,
+    together: Together,
     path: PathBuf,
     // Held for as long as the store is open; the kernel lets go of it when the process dies.
     _lock: File,
@@ -51,7 +55,7 @@ impl Sqlite {
         let failed = |source| StoreError::Open { place: path.display().to_string(), source };
         let writer = pool(1).connect_with(options.clone()).await.map_err(failed)?;
         let readers = pool(READERS).connect_lazy_with(options.read_only(true).create_if_missing(false));
-        Ok(Self { writer, readers, path, _lock: lock })
+        Ok(Self { writer, readers, together: Together::default(), path, _lock: lock })
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -63,10 +67,16 @@ impl Sqlite {
     }
 
     pub(super) async fn write(&self) -> Result<Connection, StoreError> {
-        begin(&self.writer, "BEGIN IMMEDIATE").await
+        begin(&self.writer, WRITE).await
+    }
+
+    /// A write that shares its transaction with others. Tells whether it is the first of them.
+    pub(super) async fn write_together(&self) -> Result<(Turn, bool), StoreError> {
+        self.together.enter(&self.writer).await
     }
 
     pub(super) async fn close(&self) {
+        self.together.close().await;
         self.readers.close().await;
         self.writer.close().await;
     }

@@ -155,7 +155,7 @@ async fn inventory(connection: &mut Connection) {
     let record = assignments::Record { revision: Revision(3), digest: "d".into(), assignment: Assignment::default() };
     assignments::put(connection, &name("db1"), &record).await.unwrap();
     assert_eq!(assignments::get(connection, &name("db1")).await.unwrap(), Some(record));
-    assert_eq!(assignments::agents(connection).await.unwrap(), [name("db1")]);
+    assert_eq!(assignments::digests(connection).await.unwrap(), [(name("db1"), (Revision(3), "d".into()))].into());
 
     let kept = shards::Kept { record: None, floor: Epoch(7), floor_reign: None };
     shards::put(connection, &name("orders"), &kept).await.unwrap();

@@ -8,6 +8,7 @@ mod every_table;
 mod file;
 mod postgres;
 mod server;
+mod together;
 
 use muster_common::counter::Term;
 use muster_controller::store::Store;
@@ -43,9 +44,15 @@ on_both!(
     a_reader_sees_one_moment_and_holds_no_writer_up,
     what_failed_within_a_transaction_is_not_committed_without_a_word,
     every_table_gives_back_what_was_put_in,
+    writes_beside_each_other_are_all_kept_and_one_that_is_given_up_takes_back_its_own,
+    what_a_write_that_is_given_up_had_seen_is_on_disk_when_it_ends,
 );
 
 use every_table::every_table_gives_back_what_was_put_in;
+use together::{
+    what_a_write_that_is_given_up_had_seen_is_on_disk_when_it_ends,
+    writes_beside_each_other_are_all_kept_and_one_that_is_given_up_takes_back_its_own,
+};
 
 async fn it_holds_what_a_store_promises(place: Place) {
     let first = Store::open_at(&place).await.unwrap();
