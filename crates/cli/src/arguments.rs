@@ -104,6 +104,8 @@ pub enum Command {
     Agents(command::agents::Arguments),
     /// Makes tokens with which agents join.
     Token(command::token::Arguments),
+    /// Who asked for what that changes something; whether the log of it is as it was written.
+    Audit(command::audit::Arguments),
     /// Adds, lists and revokes operators.
     Operator(command::operator::Arguments),
     /// Which controller, as whom: list, use, import, show, delete.
@@ -183,6 +185,7 @@ pub async fn run(arguments: Arguments) -> Result<Exit, Fault> {
         Command::Discard(arguments) => command::discard::run(&app, arguments).await,
         Command::Agents(arguments) => command::agents::run(&app, arguments).await,
         Command::Token(arguments) => command::token::run(&app, arguments).await,
+        Command::Audit(arguments) => command::audit::run(&app, arguments).await,
         Command::Operator(arguments) => command::operator::run(&app, arguments).await,
         Command::Context(arguments) => command::context::run(&app, arguments).await,
         Command::Repo(arguments) => command::repo::run(&app, arguments).await,

@@ -2,6 +2,7 @@
 
 pub mod agents;
 pub mod apply;
+pub mod audit;
 pub mod backup;
 pub mod cancel;
 pub mod check;

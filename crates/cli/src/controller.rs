@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use muster_common::backoff::Backoff;
 use muster_common::fault::{Effect, ErrorKind, Fault};
 use muster_common::name::Name;
+use muster_wire::proto::v1::audit_service_client::AuditServiceClient;
 use muster_wire::proto::v1::fleet_service_client::FleetServiceClient;
 use muster_wire::proto::v1::inventory_service_client::InventoryServiceClient;
 use muster_wire::proto::v1::operation_service_client::OperationServiceClient;
@@ -100,6 +101,12 @@ impl Controller {
     #[must_use]
     pub fn status(&self) -> StatusServiceClient<Traced> {
         StatusServiceClient::with_interceptor(self.channel.clone(), traced as Interceptor).max_decoding_message_size(MAX_ANSWER)
+    }
+
+    /// `AuditService`.
+    #[must_use]
+    pub fn audit(&self) -> AuditServiceClient<Traced> {
+        AuditServiceClient::with_interceptor(self.channel.clone(), traced as Interceptor).max_decoding_message_size(MAX_ANSWER)
     }
 
     /// `FleetService`.

@@ -4,6 +4,7 @@
 
 pub mod agents;
 pub mod amount;
+pub mod audit;
 pub mod fault;
 pub mod findings;
 pub mod logs;

@@ -3,6 +3,7 @@
 pub mod admin_file;
 pub mod agents;
 pub mod api;
+pub mod audit;
 pub mod ca;
 pub mod command;
 pub mod config;

@@ -1,7 +1,7 @@
 //! The controller as it runs: opened, served, reloaded, drained. It knows every part and decides nothing.
 //!
 //! What always holds: nothing is served before the store, the CA and both ports are there; a stop drains within a bound and says who is
-//! late; whatever is called passes one gate.
+//! late; whatever is called passes one gate, and what changes something is recorded around it.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -18,6 +18,7 @@ use muster_service::tasks::TaskGate;
 use muster_service::{clock, metrics as probe, trace};
 use muster_wire::DESCRIPTORS;
 use muster_wire::proto::agent::v1::link_service_server::LinkServiceServer;
+use muster_wire::proto::v1::audit_service_server::AuditServiceServer;
 use muster_wire::proto::v1::enrollment_service_server::EnrollmentServiceServer;
 use muster_wire::proto::v1::fleet_service_server::FleetServiceServer;
 use muster_wire::proto::v1::inventory_service_server::InventoryServiceServer;
@@ -42,6 +43,8 @@ use crate::agents::roster::Roster;
 use crate::api::Api;
 use crate::api::roles::Roles;
 use crate::api::status::StatusPages;
+use crate::audit::recorder::Recorder;
+use crate::audit::watcher::Watcher;
 use crate::ca::folder::CaFolder;
 use crate::config::Config;
 use crate::findings::watch::Findings;
@@ -119,7 +122,9 @@ pub async fn start_by(schedules: Clock, mut config: Config, registry: Registry, 
     }
     health.set_service_status("", ServingStatus::Serving).await;
     let connections = incoming(listener, tls.clone(), Limits::default(), closing.clone());
-    let served = tokio::spawn(serve(gate(&api), routes, connections, closing.clone()));
+    let gate = gate(&api);
+    let recorder = Recorder::new(api.agents.store.clone(), gate.clone(), api.agents.gate.clone());
+    let served = tokio::spawn(serve(recorder, gate, routes, connections, closing.clone()));
     let checked = sickness.clone();
     let check: probe::HealthCheck = Arc::new(move || match checked.load().as_ref() {
         None => Health::Serving,
@@ -208,6 +213,7 @@ async fn assemble(clock: Clock, config: Config, authority: Authority, store: Sto
         registry,
         findings,
         keeper: Keeper::of(&config),
+        audit: Watcher::of(&config.state_directory),
         authority: Arc::new(authority),
         config: Arc::new(config),
         started: clock::now(),
@@ -222,8 +228,9 @@ fn gate(api: &Api) -> Gate {
 }
 
 /// The services whose health is told.
-pub const SERVICES: [&str; 8] = [
+pub const SERVICES: [&str; 9] = [
     "muster.agent.v1.LinkService",
+    "muster.v1.AuditService",
     "muster.v1.EnrollmentService",
     "muster.v1.FleetService",
     "muster.v1.InventoryService",
@@ -240,6 +247,7 @@ fn routes(api: &Api) -> Result<Routes> {
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
     };
     Ok(Routes::new(LinkServiceServer::new(Link::new(api.agents.clone())))
+        .add_service(AuditServiceServer::new(api.clone()))
         .add_service(EnrollmentServiceServer::new(api.clone()))
         .add_service(FleetServiceServer::new(api.clone()))
         .add_service(InventoryServiceServer::new(api.clone()))
@@ -251,12 +259,19 @@ fn routes(api: &Api) -> Result<Routes> {
         .add_service(describe().build_v1alpha().context("describe the services")?))
 }
 
-async fn serve(gate: Gate, routes: Routes, connections: Incoming, closing: CancellationToken) -> Result<(), tonic::transport::Error> {
+async fn serve(
+    recorder: Recorder,
+    gate: Gate,
+    routes: Routes,
+    connections: Incoming,
+    closing: CancellationToken,
+) -> Result<(), tonic::transport::Error> {
     tonic::transport::Server::builder()
         .max_concurrent_streams(Some(MOST_CALLS))
         .http2_keepalive_interval(Some(PING))
         .http2_keepalive_timeout(Some(PING))
         .trace_fn(span)
+        .layer(recorder)
         .layer(gate)
         .add_routes(routes)
         .serve_with_incoming_shutdown(connections, closing.cancelled_owned())

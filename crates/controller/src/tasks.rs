@@ -20,6 +20,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::admin_file::AdminFile;
 use crate::api::Api;
+use crate::audit::chain::{Phase, What};
+use crate::audit::watcher::{self, Looked};
 use crate::config::Config;
 use crate::findings::look;
 use crate::operation::watch::WatchUpdate;
@@ -27,7 +29,7 @@ use crate::own_backup::keeper;
 use crate::own_certificate;
 use crate::schedule::driver;
 use crate::store::error::StoreError;
-use crate::store::{Store, agents, certificates, meta, operators};
+use crate::store::{Store, agents, audit, certificates, meta, operators};
 
 /// Why the controller is not healthy. `None`: it is.
 pub type Sickness = Arc<ArcSwap<Option<String>>>;
@@ -73,6 +75,7 @@ impl Background {
         gate.spawn_vital("resends", span(), resends(api.clone()));
         gate.spawn_vital("schedules", span(), driver::run(api.agents.clone()));
         gate.spawn_vital("own backups", span(), own_backups(api.clone()));
+        gate.spawn_vital("audit", span(), audit_log(api.clone()));
         gate.spawn_vital("store", span(), store(api.clone()));
         gate.spawn_vital("findings", tracing::info_span!("findings"), look::serve(api.clone()));
         gate.spawn_vital("transitions", span(), transitions(api));
@@ -158,6 +161,17 @@ async fn import_admin(path: &Path, store: &Store) -> Result<()> {
     let connection = write.connection();
     operators::issued(connection, &file.name, file.role, &file.serial, file.until).await?;
     certificates::issued(connection, &format!("operator/{}", file.name), &file.serial, &file.key_fingerprint, file.until, now).await?;
+    let told = What {
+        at: now,
+        phase: Phase::Machine,
+        caller: "machine".into(),
+        rpc: "muster-controller admin-cert".into(),
+        resource: format!("operator/{}", file.name),
+        outcome: "OK".into(),
+        message: format!("{} certificate {}", file.role, file.serial),
+        ..What::default()
+    };
+    audit::append(connection, told).await?;
     write.commit().await?;
     std::fs::remove_file(path).context("remove the file")?;
     tracing::warn!(operator = %file.name, role = %file.role, serial = file.serial, "an operator's certificate was made on this machine");
@@ -223,6 +237,20 @@ async fn own_backups(api: Api) {
             }
         }
         if !pause(&token, keeper::LOOK).await {
+            return;
+        }
+    }
+}
+
+/// Remembers the audit log's head and walks its chain.
+async fn audit_log(api: Api) {
+    let token = api.agents.gate.token().clone();
+    let mut looked = Looked::default();
+    loop {
+        if let Err(error) = api.audit.look(&api.agents.store, &mut looked).await {
+            tracing::warn!(error = format!("{error:#}"), "look after the audit log; it is tried again");
+        }
+        if !pause(&token, watcher::LOOK).await {
             return;
         }
     }

@@ -192,6 +192,8 @@ pub const RULES: &[(&str, Rule)] = &[
     ("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", Rule::Certified),
     ("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", Rule::Certified),
     ("/muster.agent.v1.LinkService/Session", Rule::Agent),
+    ("/muster.v1.AuditService/List", ADMIN),
+    ("/muster.v1.AuditService/Verify", VIEWER),
     ("/muster.v1.EnrollmentService/Enroll", Rule::Anyone),
     ("/muster.v1.EnrollmentService/Renew", Rule::Agent),
     ("/muster.v1.FleetService/CreateJoinToken", ADMIN),

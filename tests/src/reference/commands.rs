@@ -25,6 +25,8 @@ pub const COMMANDS: &[Row] = &[
     row("agents", "muster.v1.ListAgentsResponse", ""),
     nothing("agents revoke", ""),
     row("apply", "muster.v1.ApplyResponse", "also with --dry-run"),
+    row("audit list", "muster.v1.AuditServiceListResponse", ""),
+    row("audit verify", "muster.v1.AuditServiceVerifyResponse", "exit code 11: it is not as it was written"),
     row("backup", OPERATION, "as it ended; with --no-wait: as it was accepted"),
     row("cancel", OPERATION, ""),
     row("check", OPERATION, "as it ended"),

@@ -4,6 +4,8 @@
 //! token one key wins (and may ask again, where the answer was lost); nothing of a request but its key is believed; why a token is not good is not told apart.
 
 use muster_common::fault::{ErrorKind, Fault};
+use muster_common::time::Timestamp;
+use muster_identity::caller::ConnectInfo;
 use muster_identity::csr::Csr;
 use muster_identity::token::JoinSecret;
 use muster_service::clock;
@@ -16,14 +18,16 @@ use tonic::{Request, Response, Status};
 use super::{Api, caller_of, status};
 use crate::agents::courier::End;
 use crate::agents::link::Peer;
-use crate::store::{agents, certificates, tokens};
+use crate::audit::chain::{Phase, What};
+use crate::store::{agents, audit, certificates, tokens};
 
 #[tonic::async_trait]
 impl EnrollmentService for Api {
     async fn enroll(&self, request: Request<EnrollRequest>) -> Result<Response<EnrollResponse>, Status> {
+        let peer = request.extensions().get::<ConnectInfo>().map(|info| info.peer.ip().to_string()).unwrap_or_default();
         let message = request.into_inner();
         let api = self.clone();
-        self.detached("enroll", async move { enroll(&api, &message).await }).await.map(Response::new)
+        self.detached("enroll", async move { enroll(&api, peer, &message).await }).await.map(Response::new)
     }
 
     async fn renew(&self, request: Request<RenewRequest>) -> Result<Response<RenewResponse>, Status> {
@@ -46,7 +50,7 @@ pub(super) fn unsigned(error: &muster_identity::authority::AuthorityError) -> Fa
     Fault::refused(ErrorKind::Internal, error.to_string()).hint("look at the controller's CA and clock")
 }
 
-async fn enroll(api: &Api, message: &EnrollRequest) -> Result<EnrollResponse, Fault> {
+async fn enroll(api: &Api, peer: String, message: &EnrollRequest) -> Result<EnrollResponse, Fault> {
     let not_good = || {
         Fault::refused(
             ErrorKind::PermissionDenied,
@@ -82,6 +86,7 @@ async fn enroll(api: &Api, message: &EnrollRequest) -> Result<EnrollResponse, Fa
     }
     agents::joined(connection, &invited.agent, &invited.site, &key, issued.serial.as_str(), issued.not_after).await?;
     certificates::issued(connection, &subject, issued.serial.as_str(), &key, issued.not_after, now).await?;
+    audit::append(connection, joined(&invited, peer, issued.serial.as_str(), now)).await?;
     write.commit().await?;
     if replaced {
         api.agents.roles.reload(&api.agents.store, &api.agents.revocations).await?;
@@ -121,4 +126,19 @@ async fn renew(api: &Api, peer: &Peer, message: &RenewRequest) -> Result<RenewRe
         ca_pem: api.authority.pem().to_owned(),
         expires_at: Some(timestamp_to_proto(issued.not_after)),
     })
+}
+
+/// Recorded with what it records: anybody can call, and a record beforehand of each would fill the log.
+fn joined(invited: &tokens::Invited, peer: String, serial: &str, now: Timestamp) -> What {
+    What {
+        at: now,
+        phase: Phase::Answered,
+        caller: format!("agent/{}/{}", invited.site, invited.agent),
+        peer,
+        rpc: "/muster.v1.EnrollmentService/Enroll".into(),
+        resource: format!("agent/{}", invited.agent),
+        outcome: "OK".into(),
+        message: format!("certificate {serial}"),
+        ..What::default()
+    }
 }

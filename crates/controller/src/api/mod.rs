@@ -4,6 +4,7 @@
 //! What always holds: every call has passed the gate (certificate, revocation, role) before it comes here; what changes something runs in
 //! a task of its own, so that a client that goes away does not cut it in half; every failure is a status made by `wire::status`.
 
+pub mod audit;
 pub mod enrollment;
 pub mod fleet;
 pub mod inventory;
@@ -36,6 +37,7 @@ use tonic::{Request, Response, Status};
 use tracing::Instrument;
 
 use crate::agents::link::Agents;
+use crate::audit::watcher::Watcher;
 use crate::config::Config;
 use crate::findings::watch::Findings;
 use crate::own_backup::keeper::Keeper;
@@ -52,6 +54,8 @@ pub struct Api {
     pub registry: prometheus::Registry,
     /// What a person should know now.
     pub findings: Findings,
+    /// Looks after the audit log.
+    pub audit: Watcher,
     /// The controller's own backups.
     pub keeper: Keeper,
     /// Signs certificates.

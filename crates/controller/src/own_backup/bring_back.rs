@@ -8,6 +8,7 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use muster_service::files;
 
+use crate::audit::watcher;
 use crate::config::Config;
 use crate::own_backup::content::{Head, KeptFile, Piece, Reader};
 use crate::store::error::StoreError;
@@ -49,6 +50,7 @@ pub async fn bring_back(config: &Config, plain: &[u8]) -> Result<BroughtBack> {
     }
     let at = jiff::Timestamp::from_microsecond(head.taken.0).map(|at| at.to_string()).unwrap_or_default();
     refill.commit(&format!("a backup of {at}")).await.map_err(told)?;
+    watcher::put_aside(&config.state_directory)?;
     Ok(BroughtBack { head, rows })
 }
 

@@ -10,6 +10,7 @@
 pub mod agents;
 pub mod answers;
 pub mod assignments;
+pub mod audit;
 pub mod certificates;
 pub mod commands;
 pub mod copy;

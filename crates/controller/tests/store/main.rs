@@ -3,6 +3,7 @@
 // Outside of the test functions too, a test fails by panicking.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
+mod auditing;
 mod copying;
 mod every_table;
 mod file;
@@ -46,8 +47,15 @@ on_both!(
     every_table_gives_back_what_was_put_in,
     writes_beside_each_other_are_all_kept_and_one_that_is_given_up_takes_back_its_own,
     what_a_write_that_is_given_up_had_seen_is_on_disk_when_it_ends,
+    the_audit_log_is_a_chain_and_what_was_changed_in_it_is_named,
+    entries_are_found_by_caller_resource_and_time_and_one_line_tells_a_call,
+    what_the_retention_forgets_is_told_and_the_log_stays_whole,
 );
 
+use auditing::{
+    entries_are_found_by_caller_resource_and_time_and_one_line_tells_a_call, the_audit_log_is_a_chain_and_what_was_changed_in_it_is_named,
+    what_the_retention_forgets_is_told_and_the_log_stays_whole,
+};
 use every_table::every_table_gives_back_what_was_put_in;
 use together::{
     what_a_write_that_is_given_up_had_seen_is_on_disk_when_it_ends,
