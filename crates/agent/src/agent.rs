@@ -20,8 +20,12 @@ pub struct Settings {
     pub parallel_tasks: usize,
     /// How many threads a task keeps busy.
     pub threads: usize,
+    /// How many commands may stand in the inbox.
+    pub inbox: usize,
     /// How long tombstones are kept.
     pub tombstones: Duration,
+    /// How many are kept at most.
+    pub most_tombstones: usize,
     /// Where sockets and permits go.
     pub run_directory: PathBuf,
     /// How long a task that is asked to stop may take before it is given up.

@@ -45,9 +45,15 @@ pub struct Config {
     /// How many bytes may lie there before no new task starts; a number, or for example `20GiB`.
     #[serde(default = "scratch_limit", alias = "scratch_limit", deserialize_with = "bytes")]
     pub scratch_limit: u64,
+    /// How many commands may stand in the inbox, those included that have ended and are not acknowledged: 10 to 100,000.
+    #[serde(default = "thousand")]
+    pub inbox: usize,
     /// How long it is remembered what was done; an older command is refused. At least 1 day.
     #[serde(default = "thirty_days", deserialize_with = "span")]
     pub tombstones: Duration,
+    /// How many commands are remembered at most, 1,000 to 10,000,000; the oldest day is forgotten early where there are more.
+    #[serde(default = "two_hundred_thousand", alias = "most_tombstones")]
+    pub most_tombstones: usize,
     /// host:port of `/metrics` and `/healthz`. Absent: not served.
     #[serde(default)]
     pub metrics: Option<SocketAddr>,
@@ -142,6 +148,12 @@ impl Config {
         if self.threads.is_some_and(|threads| !(1..=256).contains(&threads)) {
             return Err(("threads", "expected 1 to 256".to_owned()));
         }
+        if !(10..=100_000).contains(&self.inbox) {
+            return Err(("inbox", format!("{} is not between 10 and 100000", self.inbox)));
+        }
+        if !(1_000..=10_000_000).contains(&self.most_tombstones) {
+            return Err(("mostTombstones", format!("{} is not between 1000 and 10000000", self.most_tombstones)));
+        }
         if self.tombstones < Duration::from_secs(86_400) {
             return Err(("tombstones", format!("{} is less than 1d", duration::show(self.tombstones))));
         }
@@ -155,6 +167,14 @@ fn two() -> usize {
 
 fn scratch_limit() -> u64 {
     64 << 30
+}
+
+fn thousand() -> usize {
+    1_000
+}
+
+fn two_hundred_thousand() -> usize {
+    200_000
 }
 
 fn thirty_days() -> Duration {
@@ -201,6 +221,7 @@ mod tests {
         let config = load("stateDirectory: /var/lib/muster\n").unwrap();
         assert_eq!(config.parallel_tasks, 2);
         assert_eq!(config.tombstones, Duration::from_secs(30 * 86_400));
+        assert_eq!((config.inbox, config.most_tombstones), (1_000, 200_000));
         assert_eq!(config.run_directory(), Path::new("/var/lib/muster/run"));
         assert_eq!(config.log, Log::default());
         assert!(config.threads() >= 1);
@@ -224,6 +245,8 @@ mod tests {
             ("stateDirectory: s\n", "stateDirectory: expected an absolute path"),
             ("stateDirectory: /s\nparallelTasks: 0\n", "parallelTasks: 0 is not between 1 and 64"),
             ("stateDirectory: /s\ncontrollers: [nowhere]\n", "\"nowhere\" is no host:port"),
+            ("stateDirectory: /s\ninbox: 9\n", "inbox: 9 is not between 10 and 100000"),
+            ("stateDirectory: /s\nmostTombstones: 7\n", "mostTombstones: 7 is not between 1000 and 10000000"),
             ("stateDirectory: /s\ntombstones: 1h\n", "tombstones: 1h is less than 1d"),
             ("stateDirectory: /s\nscratchLimit: much\n", "is no size"),
             ("parallelTasks: 1\n", "stateDirectory"),

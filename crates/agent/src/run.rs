@@ -122,7 +122,9 @@ fn open(config: &Config, state: &StateDirectory) -> anyhow::Result<Agent> {
         settings: Settings {
             parallel_tasks: config.parallel_tasks,
             threads: config.threads(),
+            inbox: config.inbox,
             tombstones: config.tombstones,
+            most_tombstones: config.most_tombstones,
             run_directory,
             grace: GRACE,
         },

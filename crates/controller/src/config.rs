@@ -14,6 +14,7 @@ use muster_service::config::{self, ConfigError};
 use muster_service::telemetry::LogFormat;
 use serde::{Deserialize, Deserializer};
 
+use crate::bounds::{Bounds, RawBounds};
 use crate::ca::passphrase;
 use crate::own_backup::keeper::Plan;
 use crate::store::place::{InvalidPlace, Place};
@@ -37,6 +38,8 @@ pub struct Config {
     pub store_password_file: Option<PathBuf>,
     /// Where and when the controller backs itself up. `None`: it does not.
     pub backup: Option<Plan>,
+    /// How much is kept of what has passed.
+    pub keep: Bounds,
     /// Where gRPC is served.
     pub listen: SocketAddr,
     /// Where `/metrics` and `/healthz` are served, in plain HTTP.
@@ -108,6 +111,7 @@ struct Raw {
     #[serde(alias = "store_password_file")]
     store_password_file: Option<PathBuf>,
     backup: Option<RawBackup>,
+    keep: RawBounds,
     listen: Option<SocketAddr>,
     #[serde(alias = "metrics_listen")]
     metrics_listen: Option<SocketAddr>,
@@ -257,6 +261,7 @@ fn judge(raw: Raw, flags: &Flags) -> Result<Config, Refused> {
         ca_passphrase_file,
         store,
         store_password_file: raw.store_password_file,
+        keep: raw.keep.judged(&mut wrong),
         backup: raw.backup.and_then(|backup| plan_of(backup, &mut wrong)),
         listen,
         metrics_listen,
@@ -418,6 +423,12 @@ mod tests {
         let refused = load_text(text_of_backup, Flags::default()).unwrap_err();
         for field in ["backup.folder", "backup.passphraseFile", "backup.at", "backup.keep"] {
             assert!(refused.contains(field), "{refused}");
+        }
+        let keep =
+            "stateDirectory: /x\nkeep: {events: 999, audit: 1, history: 99000000, operations: 0, operationsFor: 1h, auditFor: 9000d}\n";
+        let refused = load_text(keep, Flags::default()).unwrap_err();
+        for field in ["events", "audit", "history", "operations", "operationsFor", "auditFor"] {
+            assert!(refused.contains(&format!("keep.{field}: ")), "{refused}");
         }
         let store = "stateDirectory: /x\nstore: postgres://muster:hidden@db1/muster\n";
         let refused = load_text(store, Flags::default()).unwrap_err();

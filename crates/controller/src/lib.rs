@@ -4,6 +4,7 @@ pub mod admin_file;
 pub mod agents;
 pub mod api;
 pub mod audit;
+pub mod bounds;
 pub mod ca;
 pub mod command;
 pub mod config;

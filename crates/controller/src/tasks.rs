@@ -22,6 +22,7 @@ use crate::admin_file::AdminFile;
 use crate::api::Api;
 use crate::audit::chain::{Phase, What};
 use crate::audit::watcher::{self, Looked};
+use crate::bounds;
 use crate::config::Config;
 use crate::findings::look;
 use crate::operation::watch::WatchUpdate;
@@ -75,6 +76,7 @@ impl Background {
         gate.spawn_vital("resends", span(), resends(api.clone()));
         gate.spawn_vital("schedules", span(), driver::run(api.agents.clone()));
         gate.spawn_vital("own backups", span(), own_backups(api.clone()));
+        gate.spawn_vital("bounds", span(), bounds::run(api.clone()));
         gate.spawn_vital("audit", span(), audit_log(api.clone()));
         gate.spawn_vital("store", span(), store(api.clone()));
         gate.spawn_vital("findings", tracing::info_span!("findings"), look::serve(api.clone()));

@@ -45,7 +45,8 @@ pub async fn serve(agent: Arc<Agent>, gate: TaskGate) {
 
 /// Blocks for the disk.
 fn clean(agent: &Agent) -> Result<(), HouseError> {
-    agent.inbox.drop_tombstones(clock::now(), agent.settings.tombstones, |until| {
+    let (keep, most) = (agent.settings.tombstones, agent.settings.most_tombstones);
+    agent.inbox.drop_tombstones(clock::now(), keep, most, |until| {
         agent.memory.change(|remembered| remembered.dropped_until = remembered.dropped_until.max(until)).map_err(HouseError::from)
     })?;
     let under_way = || agent.inbox.under_way().into_iter().map(|command| command.id).collect::<BTreeSet<_>>();

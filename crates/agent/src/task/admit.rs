@@ -12,9 +12,6 @@ use muster_common::time::Timestamp;
 
 use crate::task::command::Command;
 
-/// How many commands may stand in the inbox, the ended and not yet acknowledged ones included.
-pub const MAX_TASKS: usize = 1_000;
-
 /// What the agent knows that a new command is judged by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Standing {
@@ -28,8 +25,10 @@ pub struct Standing {
     pub tombstones: Duration,
     /// The newest issue of which tombstones were dropped already: the clock may have gone back since.
     pub dropped_until: Timestamp,
-    /// How many commands stand in the inbox.
+    /// How many commands stand in the inbox, the ended and not yet acknowledged ones included.
     pub tasks: usize,
+    /// How many may.
+    pub most_tasks: usize,
 }
 
 /// Judges a command that the agent does not know.
@@ -52,9 +51,9 @@ pub fn admit(command: &Command, standing: &Standing) -> Result<(), Fault> {
         let why = format!("it was decided in epoch {}, {} is in epoch {}", command.epoch, command.instance, standing.epoch);
         return refuse(ErrorKind::Conflict, why).map_err(|fault| fault.hint("look at `muster status`, then ask for it anew"));
     }
-    if standing.tasks >= MAX_TASKS {
-        return refuse(ErrorKind::ResourceExhausted, format!("{MAX_TASKS} commands stand in the inbox, which is the bound"))
-            .map_err(|fault| fault.hint("wait until some have ended, or cancel some"));
+    if standing.tasks >= standing.most_tasks {
+        return refuse(ErrorKind::ResourceExhausted, format!("{} commands stand in the inbox, which is the bound", standing.most_tasks))
+            .map_err(|fault| fault.hint("wait until some have ended, or cancel some; the agent's setting is `inbox`"));
     }
     Ok(())
 }
@@ -91,6 +90,7 @@ mod tests {
             tombstones: DAY * 30,
             dropped_until: Timestamp::default(),
             tasks: 0,
+            most_tasks: 1_000,
         }
     }
 
@@ -130,6 +130,7 @@ mod tests {
 
     #[test]
     fn a_full_inbox_refuses_with_its_bound() {
-        assert!(refusal(&command(5, 3, 100), &Standing { tasks: MAX_TASKS, ..standing() }).contains("1000 commands"));
+        assert!(refusal(&command(5, 3, 100), &Standing { tasks: 1_000, ..standing() }).contains("1000 commands"));
+        assert!(admit(&command(5, 3, 100), &Standing { tasks: 1_000, most_tasks: 1_001, ..standing() }).is_ok());
     }
 }

@@ -246,7 +246,7 @@ impl Inbox {
         self.len() == 0
     }
 
-    /// Drops tombstones that are older than `keep`. `remember` makes the instant durable up to which they are gone, before they are.
+    /// Drops tombstones that are older than `keep`, and the oldest days beyond `most` of them. `remember` makes the instant durable up to which they are gone, before they are.
     ///
     /// # Errors
     /// Where that or the removal fails; nothing is forgotten then that is not covered.
@@ -254,9 +254,10 @@ impl Inbox {
         &self,
         now: Timestamp,
         keep: Duration,
+        most: usize,
         remember: impl FnOnce(Timestamp) -> Result<(), E>,
     ) -> Result<(), E> {
-        let due = self.lock().tombstones.due(now, keep);
+        let due = self.lock().tombstones.due(now, keep, most);
         let Some((days, until)) = due else { return Ok(()) };
         remember(until)?;
         self.lock().tombstones.drop_days(&days).map_err(InboxError::Durable)?;

@@ -191,6 +191,7 @@ impl Intake {
             tombstones: self.agent.settings.tombstones,
             dropped_until: remembered.dropped_until,
             tasks: self.agent.inbox.len(),
+            most_tasks: self.agent.settings.inbox,
         };
         admit(&command, &standing)?;
         // Before the record: a controller that was restored must not issue this number a second time unnoticed.

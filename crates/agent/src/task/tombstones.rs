@@ -20,9 +20,6 @@ use serde::{Deserialize, Serialize};
 use crate::durable::DurableError;
 use crate::task::command::{Done, Ended};
 
-/// How many tombstones are kept; the oldest day is dropped early where there are more.
-pub const MAX_TOMBSTONES: usize = 200_000;
-
 /// The longest line in bytes. What is longer loses its lists.
 const MAX_LINE: usize = 32 << 10;
 
@@ -113,14 +110,15 @@ impl Tombstones {
         Ok(())
     }
 
-    /// The days to drop now, oldest first, and the newest instant that they may cover. Pure.
+    /// The days to drop now, oldest first, and the newest instant that they may cover: what is older than `keep`, and the oldest while there are
+    /// more than `most`. Today's stay: what was issued on a dropped day is refused. Pure.
     #[must_use]
-    pub fn due(&self, now: Timestamp, keep: Duration) -> Option<(Vec<i64>, Timestamp)> {
+    pub fn due(&self, now: Timestamp, keep: Duration, most: usize) -> Option<(Vec<i64>, Timestamp)> {
         let horizon = day_of(now).saturating_sub(i64::try_from(keep.as_secs() / DAY.as_secs()).unwrap_or(i64::MAX)).saturating_sub(1);
         let mut left = self.buried.len();
         let mut due = Vec::new();
         for (day, count) in &self.days {
-            if *day < horizon || left > MAX_TOMBSTONES {
+            if *day < horizon || (left > most && *day < day_of(now)) {
                 due.push(*day);
                 left = left.saturating_sub(*count);
             }
@@ -338,12 +336,27 @@ mod tests {
         all.bury(tombstone(1, 10), at(10)).unwrap();
         // Issued by a clock that is ahead: it stays as long as that issue counts.
         all.bury(tombstone(2, 20), at(10)).unwrap();
-        assert_eq!(all.due(at(41), DAY * 30), None);
-        let (days, until) = all.due(at(42), DAY * 30).unwrap();
+        assert_eq!(all.due(at(41), DAY * 30, 100), None);
+        let (days, until) = all.due(at(42), DAY * 30, 100).unwrap();
         assert_eq!((days.as_slice(), until), ([10].as_slice(), at(11)));
         all.drop_days(&days).unwrap();
         assert!(!all.contains(CommandId::from_bytes([1; 16])) && all.contains(CommandId::from_bytes([2; 16])));
-        assert_eq!(all.due(at(42), DAY * 30), None);
+        assert_eq!(all.due(at(42), DAY * 30, 100), None);
+    }
+
+    #[test]
+    fn the_oldest_days_are_dropped_early_where_there_are_more_than_the_bound() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut all = Tombstones::open(folder.path()).unwrap();
+        for n in 0..12 {
+            all.bury(tombstone(n, 10 + u64::from(n) / 4), at(10)).unwrap();
+        }
+        assert_eq!(all.due(at(12), DAY * 30, 12), None);
+        let (days, until) = all.due(at(12), DAY * 30, 7).unwrap();
+        assert_eq!((days.as_slice(), until), ([10, 11].as_slice(), at(12)), "what they covered is refused from then on");
+        all.drop_days(&days).unwrap();
+        assert_eq!((all.len(), all.due(at(12), DAY * 30, 7)), (4, None));
+        assert_eq!(all.due(at(12), DAY * 30, 1), None, "today's stay");
     }
 
     #[test]

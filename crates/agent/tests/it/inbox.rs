@@ -164,14 +164,14 @@ fn tombstones_are_dropped_after_their_time_and_the_horizon_is_remembered_first()
     inbox.take_on(&command(1), NOW).unwrap();
     inbox.end(id(1), ended(1)).unwrap();
     inbox.acknowledge(id(1), NOW).unwrap();
-    inbox.drop_tombstones(NOW.plus(day * 30), day * 30, |_| -> Result<(), InboxError> { panic!("too early") }).unwrap();
+    inbox.drop_tombstones(NOW.plus(day * 30), day * 30, 1_000, |_| -> Result<(), InboxError> { panic!("too early") }).unwrap();
     let later = NOW.plus(day * 33);
-    let refused = inbox.drop_tombstones(later, day * 30, |_| Err(InboxError::NotUnderWay(id(1))));
+    let refused = inbox.drop_tombstones(later, day * 30, 1_000, |_| Err(InboxError::NotUnderWay(id(1))));
     assert!(refused.is_err());
     assert!(matches!(inbox.know(id(1)).unwrap(), Known::Buried(_)), "kept where the horizon could not be remembered");
     let mut horizon = Timestamp::default();
     inbox
-        .drop_tombstones(later, day * 30, |until| {
+        .drop_tombstones(later, day * 30, 1_000, |until| {
             horizon = until;
             Ok::<_, InboxError>(())
         })

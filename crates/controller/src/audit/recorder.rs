@@ -65,7 +65,7 @@ impl Recorder {
     }
 
     async fn append(&self, what: What) -> Result<u64, StoreError> {
-        let mut write = self.shared.store.write().await?;
+        let mut write = self.shared.store.write_together().await?;
         let number = audit::append(write.connection(), what).await?;
         write.commit().await?;
         Ok(number)

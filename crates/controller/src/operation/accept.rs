@@ -34,10 +34,6 @@ const STALL_LIMIT: Duration = Duration::from_secs(15 * 60);
 const MOST_STALL: Duration = Duration::from_secs(30 * 86_400);
 /// Operations that can run at once.
 const MOST_UNFINISHED: usize = 1_000;
-/// Operations that are kept at least, and for how long at least. What is beyond both is forgotten.
-const MOST_KEPT: u64 = 50_000;
-/// See [`MOST_KEPT`].
-const KEPT_FOR: Duration = Duration::from_secs(90 * 86_400);
 /// The longest request id, in bytes.
 const MOST_REQUEST_ID: usize = 128;
 
@@ -55,8 +51,6 @@ pub(super) async fn accept(shared: &Arc<Shared>, asked: &Asked) -> Result<(Journ
     let settled = settle(shared, connection, &asked.what).await?;
     let state = begin(asked, settled, now);
     admit(connection, &state).await?;
-    let horizon = Timestamp(now.0.saturating_sub(i64::try_from(KEPT_FOR.as_micros()).unwrap_or(i64::MAX)));
-    operations::prune(connection, MOST_KEPT, horizon).await?;
     if let Some(request_id) = &asked.request_id {
         let remembered = Remembered { digest: asked.digest.clone(), operation: state.id };
         requests::insert(connection, &asked.caller, request_id, &remembered, now).await?;

@@ -1,4 +1,4 @@
-//! Transitions of operations, numbered densely over the store; the oldest are dropped beyond a bound.
+//! Transitions of operations, numbered densely over the store; the oldest are forgotten beyond a bound.
 
 use std::collections::BTreeSet;
 
@@ -14,10 +14,10 @@ use crate::store::error::StoreError;
 use crate::store::meta::{self, from_sql, to_sql};
 use crate::store::sql::query;
 
-/// Events that are kept; older ones are dropped.
-pub const KEPT: u64 = 100_000;
+/// Events that are forgotten at once.
+const MOST_FORGOTTEN: u64 = 5_000;
 
-/// Keeps one event, under the number that [`meta::next_event`] gave out in this transaction, and drops what is too old.
+/// Keeps one event, under the number that [`meta::next_event`] gave out in this transaction.
 ///
 /// # Errors
 /// The database's.
@@ -34,10 +34,31 @@ pub async fn insert(
         .bind(at.0)
         .bind(text)
         .bind(snapshot.encode_to_vec())
-        .execute(&mut *connection)
+        .execute(connection)
         .await?;
-    query("DELETE FROM events WHERE number <= $1").bind(to_sql(number.0.saturating_sub(KEPT))).execute(connection).await?;
     Ok(())
+}
+
+/// Whether there are more than these.
+///
+/// # Errors
+/// The database's.
+pub async fn beyond(connection: &mut Connection, keep: u64) -> Result<bool, StoreError> {
+    let newest = meta::last_event(connection).await?;
+    Ok(oldest(connection).await?.is_some_and(|oldest| oldest.0.saturating_add(keep) <= newest.0))
+}
+
+/// Forgets the oldest beyond these, some thousands at most; tells whether there are more.
+///
+/// # Errors
+/// The database's.
+pub async fn forget(connection: &mut Connection, keep: u64) -> Result<bool, StoreError> {
+    let newest = meta::last_event(connection).await?;
+    let Some(oldest) = oldest(connection).await? else { return Ok(false) };
+    let last = newest.0.saturating_sub(keep);
+    let cut = last.min(oldest.0.saturating_add(MOST_FORGOTTEN - 1));
+    query("DELETE FROM events WHERE number <= $1").bind(to_sql(cut)).execute(connection).await?;
+    Ok(cut < last)
 }
 
 /// Events with a number above `after`, of one operation or of all, in order, `limit` at most.

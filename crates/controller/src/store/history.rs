@@ -1,4 +1,4 @@
-//! What happened beside operations: findings raised and cleared, changes of roles. Numbered; the oldest are dropped beyond a bound.
+//! What happened beside operations: findings raised and cleared, changes of roles. Numbered; the oldest are forgotten beyond a bound.
 
 use muster_common::counter::EventNumber;
 use muster_common::name::Name;
@@ -12,10 +12,10 @@ use crate::store::error::StoreError;
 use crate::store::meta::{from_sql, to_sql};
 use crate::store::sql::query;
 
-/// Entries that are kept; older ones are dropped.
-pub const KEPT: u64 = 100_000;
+/// Entries that are forgotten at once.
+const MOST_FORGOTTEN: u64 = 5_000;
 
-/// Keeps an entry, gives it its number and drops what is too old.
+/// Keeps an entry and gives it its number.
 ///
 /// # Errors
 /// The database's.
@@ -33,10 +33,35 @@ pub async fn insert(connection: &mut Connection, at: Timestamp, entry: Entry) ->
         .bind(component)
         .bind(finding)
         .bind(entry.encode_to_vec())
-        .execute(&mut *connection)
+        .execute(connection)
         .await?;
-    query("DELETE FROM history WHERE number <= $1").bind(to_sql(number.saturating_sub(KEPT))).execute(connection).await?;
     Ok(EventNumber(number))
+}
+
+/// Whether there are more than these.
+///
+/// # Errors
+/// The database's.
+pub async fn beyond(connection: &mut Connection, keep: u64) -> Result<bool, StoreError> {
+    let newest = newest(connection).await?;
+    Ok(oldest(connection).await?.is_some_and(|oldest| oldest.saturating_add(keep) <= newest.0))
+}
+
+/// Forgets the oldest beyond these, some thousands at most; tells whether there are more.
+///
+/// # Errors
+/// The database's.
+pub async fn forget(connection: &mut Connection, keep: u64) -> Result<bool, StoreError> {
+    let last = newest(connection).await?.0.saturating_sub(keep);
+    let Some(oldest) = oldest(connection).await? else { return Ok(false) };
+    let cut = last.min(oldest.saturating_add(MOST_FORGOTTEN - 1));
+    query("DELETE FROM history WHERE number <= $1").bind(to_sql(cut)).execute(connection).await?;
+    Ok(cut < last)
+}
+
+async fn oldest(connection: &mut Connection) -> Result<Option<u64>, StoreError> {
+    let oldest: Option<i64> = query("SELECT min(number) FROM history").fetch_one(connection).await?.try_get(0)?;
+    Ok(oldest.map(from_sql))
 }
 
 /// The newest entry's number; 0: there was none. The newest is never dropped.
@@ -54,8 +79,7 @@ pub async fn newest(connection: &mut Connection) -> Result<EventNumber, StoreErr
 /// [`StoreError::EventsGone`] where entries after `after` were dropped or `after` was never given out.
 pub async fn findings(connection: &mut Connection, after: EventNumber, limit: u32) -> Result<Vec<v1::FindingEvent>, StoreError> {
     let newest = newest(connection).await?;
-    let oldest: Option<i64> = query("SELECT min(number) FROM history").fetch_one(&mut *connection).await?.try_get(0)?;
-    let oldest = EventNumber(oldest.map_or(newest.0.saturating_add(1), from_sql));
+    let oldest = EventNumber(oldest(connection).await?.unwrap_or(newest.0.saturating_add(1)));
     if after > newest || (after.0 > 0 && after.0.saturating_add(1) < oldest.0) {
         return Err(StoreError::EventsGone { asked: after, oldest, newest });
     }

@@ -126,13 +126,14 @@ pub async fn unfinished(connection: &mut Connection) -> Result<Vec<Record>, Stor
     rows.iter().map(read).collect()
 }
 
-/// Forgets operations that ended, all but the newest `keep` and none accepted after `horizon`, with their commands.
+/// Forgets operations that ended, all but the newest `keep` and none accepted after `horizon`, with their commands; some hundreds at once.
 ///
 /// # Errors
 /// The database's.
 pub async fn prune(connection: &mut Connection, keep: u64, horizon: Timestamp) -> Result<usize, StoreError> {
     let gone = query(
-        "DELETE FROM operations WHERE ended = 1 AND created < $1 AND number <= (SELECT max(number) FROM operations) - $2 RETURNING id",
+        "DELETE FROM operations WHERE id IN (SELECT id FROM operations WHERE ended = 1 AND created < $1 \
+         AND number <= (SELECT max(number) FROM operations) - $2 ORDER BY number LIMIT 500) RETURNING id",
     )
     .bind(horizon.0)
     .bind(to_sql(keep))

@@ -6,9 +6,9 @@ use futures::StreamExt;
 use futures::stream::BoxStream;
 use muster_common::counter::EventNumber;
 use muster_common::fault::{ErrorKind, Fault};
+use muster_controller::bounds::{self, Bounds};
 use muster_controller::operation::news::AgentNews;
 use muster_controller::operation::watch::WatchUpdate;
-use muster_controller::store::events;
 use muster_controller::store::sql::query;
 use muster_wire::proto::agent::v1::TaskProgress;
 use muster_wire::proto::v1::{OperationState, Progress};
@@ -162,21 +162,21 @@ async fn events_that_are_gone_or_never_were_are_out_of_range_and_the_oldest_is_n
 async fn the_journal_of_events_is_bounded() {
     let folder = tempfile::tempdir().unwrap();
     let controller = Controller::open(folder.path()).await;
-    // As if there had been as many as are kept.
-    let mut write = controller.store.write().await.unwrap();
-    query("UPDATE meta SET last_event = $1").bind(i64::try_from(events::KEPT).unwrap() - 2).execute(write.connection()).await.unwrap();
-    write.commit().await.unwrap();
     let agent = Agent::new(ISTANBUL);
     let _session = agent.connect(&controller);
     for _ in 0..3 {
         let accepted = controller.operations.start(asked(check())).await.unwrap();
         controller.ends(&accepted.id).await;
     }
+    let bounds = Bounds { events: 4, ..Bounds::default() };
+    bounds::hold(&controller.store, &bounds, muster_service::clock::now()).await.unwrap();
     let mut read = controller.store.read().await.unwrap();
-    let row = query("SELECT min(number), max(number) FROM events").fetch_one(&mut read).await.unwrap();
-    let (oldest, newest): (i64, i64) = (row.try_get(0).unwrap(), row.try_get(1).unwrap());
-    assert!(newest - oldest < i64::try_from(events::KEPT).unwrap(), "{oldest} {newest}");
-    assert!(newest > i64::try_from(events::KEPT).unwrap());
+    let row = query("SELECT min(number), max(number), count(*) FROM events").fetch_one(&mut read).await.unwrap();
+    let (oldest, newest, count): (i64, i64, i64) = (row.try_get(0).unwrap(), row.try_get(1).unwrap(), row.try_get(2).unwrap());
+    assert_eq!((newest - oldest + 1, count), (4, 4), "{oldest} {newest}");
+    drop(read);
+    let gone = controller.operations.watch(None, EventNumber(1)).await.map(drop).unwrap_err();
+    assert_eq!(gone.kind, ErrorKind::OutOfRange, "a watch from what is gone is told where to begin: {gone}");
 }
 
 #[tokio::test]

@@ -176,7 +176,7 @@ async fn inventory(connection: &mut Connection) {
     assert!(points::list(connection, &name("orders"), None, 2).await.unwrap().is_empty());
 }
 
-fn operation(byte: u8, ended: bool) -> Record {
+pub fn operation(byte: u8, ended: bool) -> Record {
     Record {
         id: OperationId::from_bytes([byte; 16]),
         number: 0,

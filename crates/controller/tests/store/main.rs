@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
 mod auditing;
+mod bounded;
 mod copying;
 mod every_table;
 mod file;
@@ -50,12 +51,14 @@ on_both!(
     the_audit_log_is_a_chain_and_what_was_changed_in_it_is_named,
     entries_are_found_by_caller_resource_and_time_and_one_line_tells_a_call,
     what_the_retention_forgets_is_told_and_the_log_stays_whole,
+    what_has_passed_is_kept_within_its_bounds,
 );
 
 use auditing::{
     entries_are_found_by_caller_resource_and_time_and_one_line_tells_a_call, the_audit_log_is_a_chain_and_what_was_changed_in_it_is_named,
     what_the_retention_forgets_is_told_and_the_log_stays_whole,
 };
+use bounded::what_has_passed_is_kept_within_its_bounds;
 use every_table::every_table_gives_back_what_was_put_in;
 use together::{
     what_a_write_that_is_given_up_had_seen_is_on_disk_when_it_ends,
