@@ -4,6 +4,7 @@
 
 pub mod agent;
 pub mod assignment;
+pub mod belonging;
 pub mod config;
 pub mod convert;
 pub mod durable;

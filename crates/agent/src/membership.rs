@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use muster_common::backoff::Backoff;
 use muster_identity::bootstrap;
-use muster_identity::client::{self, ReloadableClient};
+use muster_identity::client;
 use muster_identity::credentials::{CredentialFolder, Credentials, CredentialsError};
 use muster_identity::csr::{Csr, CsrError};
 use muster_identity::endpoint::Endpoint;
@@ -21,9 +21,9 @@ use muster_service::tasks::TaskGate;
 use muster_wire::proto::v1::enrollment_service_client::EnrollmentServiceClient;
 use muster_wire::proto::v1::{EnrollRequest, RenewRequest};
 use rand::RngExt;
-use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+use crate::belonging::Belonging;
 use crate::durable::{self, DurableError, Format};
 
 const JOINED: Format = Format { magic: "MUSTER-JOINED", version: 1 };
@@ -184,50 +184,48 @@ fn pause(tries: u32) -> Duration {
     backoff.map_or(Duration::from_secs(5), |backoff| backoff.delay(tries, rand::rng().random()))
 }
 
-/// Renews the certificate whenever it is due, until the gate closes. `renewed` is told after each.
-pub async fn keep_renewed(member: Member, client: Arc<ReloadableClient>, renewed: Arc<Notify>, gate: TaskGate) {
-    let Member { folder, mut credentials, controllers } = member;
+/// Renews the certificate whenever it is due or another CA signs, until the gate closes.
+pub async fn keep_renewed(belonging: Arc<Belonging>, controllers: Vec<Endpoint>, gate: TaskGate) {
     let mut failed = 0;
+    let mut asked = false;
     loop {
-        let due = credentials.own().renew_at();
+        let due = belonging.credentials().own().renew_at();
         let now = clock::now();
         let wait = if failed > 0 { pause(failed).min(LOOK) } else { due.since(now).min(LOOK) };
-        if failed > 0 || now < due {
+        if failed > 0 || now < due && !asked {
             tokio::select! {
                 () = tokio::time::sleep(wait.max(Duration::from_millis(100))) => {}
+                () = belonging.wanted.notified() => asked = true,
                 () = gate.token().cancelled() => return,
             }
         }
-        if clock::now() < due {
+        if clock::now() < due && !asked {
             continue;
         }
         let got = tokio::select! {
-            got = renew(&folder, &client, &controllers) => got,
+            got = renew(&belonging, &controllers) => got,
             () = gate.token().cancelled() => return,
         };
         match got {
-            Ok(newer) => {
-                failed = 0;
-                credentials = newer;
-                tracing::info!(serial = credentials.own().serial.as_str(), "certificate renewed");
-                renewed.notify_one();
+            Ok(()) => {
+                (failed, asked) = (0, false);
+                tracing::info!(serial = belonging.credentials().own().serial.as_str(), "certificate renewed");
             }
             Err(why) => {
                 failed += 1;
-                let left = credentials.own().not_after.since(clock::now());
+                let left = belonging.credentials().own().not_after.since(clock::now());
                 tracing::warn!(failed, left_seconds = left.as_secs(), "the certificate is not renewed yet: {why}");
             }
         }
     }
 }
 
-async fn renew(folder: &CredentialFolder, client: &Arc<ReloadableClient>, controllers: &[Endpoint]) -> Result<Credentials, String> {
+async fn renew(belonging: &Belonging, controllers: &[Endpoint]) -> Result<(), String> {
     let told = |error: &dyn std::fmt::Display| error.to_string();
-    let csr_pem = Csr::request(&folder.key().map_err(|error| told(&error))?).map_err(|error| told(&error))?;
-    let mut service = EnrollmentServiceClient::new(client::channel(client.clone(), controllers.to_vec()));
+    let csr_pem = Csr::request(&belonging.folder().key().map_err(|error| told(&error))?).map_err(|error| told(&error))?;
+    let mut service = EnrollmentServiceClient::new(client::channel(belonging.client(), controllers.to_vec()));
     let answer = tokio::time::timeout(CALL, service.renew(RenewRequest { csr_pem })).await;
     let response = answer.map_err(|_| format!("no answer within {} s", CALL.as_secs()))?.map_err(|status| client::explain(&status))?;
-    let credentials = folder.renew(&response.into_inner().certificate_pem).map_err(|error| told(&error))?;
-    client.reload(&credentials).map_err(|error| told(&error))?;
-    Ok(credentials)
+    let response = response.into_inner();
+    belonging.renew(response.ca_pem, response.certificate_pem).await
 }

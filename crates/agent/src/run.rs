@@ -5,20 +5,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use muster_identity::client::ReloadableClient;
-use muster_identity::credentials::CredentialFolder;
 use muster_service::metrics::{self, Health, HealthCheck};
 use muster_service::tasks::TaskGate;
 use muster_service::telemetry::{self, LevelSwitch, TelemetryOptions};
 use muster_service::{clock, files, shutdown};
 use prometheus::Registry;
 use tokio::net::TcpListener;
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::Span;
 
 use crate::agent::{Agent, Settings};
 use crate::assignment::force::Assignments;
+use crate::belonging::Belonging;
 use crate::config::Config;
 use crate::duty;
 use crate::engines;
@@ -144,20 +143,19 @@ fn start(
     level: Level,
     gate: &TaskGate,
 ) -> anyhow::Result<()> {
-    let client = ReloadableClient::new(&member.credentials).context("use the agent's certificate")?;
-    let renewed = Arc::new(Notify::new());
+    let Member { folder, credentials, controllers } = member;
+    let belonging = Belonging::new(folder, credentials).context("use the agent's certificate")?;
     let (closely, looks) = watch::channel(None);
     let intake = Arc::new(Intake::new(agent.clone(), runner.clone()));
-    let talk = Talk { agent: agent.clone(), intake, closely, boot_id: boot_id() };
-    let controllers = member.controllers.clone();
+    let talk = Talk { agent: agent.clone(), belonging: belonging.clone(), intake, closely, boot_id: boot_id() };
     let vital = |name: &str, future: std::pin::Pin<Box<dyn Future<Output = ()> + Send>>| gate.spawn_vital(name, Span::none(), future);
     vital("tasks", Box::pin(runner.clone().serve()));
     vital("observe", Box::pin(duty::observe::serve(agent.clone(), looks, gate.clone())));
     vital("kept directories", Box::pin(duty::keep::serve(agent.clone(), runner, gate.clone())));
     vital("housekeeping", Box::pin(duty::house::serve(agent, gate.clone())));
-    vital("link", Box::pin(dial::serve(talk, client.clone(), controllers, renewed.clone(), link_state, gate.clone())));
-    vital("reloading", Box::pin(reload(member.folder.clone(), client.clone(), renewed.clone(), level, gate.clone())));
-    vital("certificate", Box::pin(membership::keep_renewed(member, client, renewed, gate.clone())));
+    vital("link", Box::pin(dial::serve(talk, controllers.clone(), link_state, gate.clone())));
+    vital("reloading", Box::pin(reload(belonging.clone(), level, gate.clone())));
+    vital("certificate", Box::pin(membership::keep_renewed(belonging, controllers, gate.clone())));
     Ok(())
 }
 
@@ -176,7 +174,7 @@ impl Level {
 }
 
 /// SIGHUP reads the log level and the credentials anew. All else in the file needs a restart.
-async fn reload(folder: CredentialFolder, client: Arc<ReloadableClient>, renewed: Arc<Notify>, level: Level, gate: TaskGate) {
+async fn reload(belonging: Arc<Belonging>, level: Level, gate: TaskGate) {
     let mut asked = match shutdown::reloads() {
         Ok(asked) => asked,
         Err(error) => {
@@ -193,11 +191,8 @@ async fn reload(folder: CredentialFolder, client: Arc<ReloadableClient>, renewed
             Ok(level) => tracing::info!(level, "log level read anew"),
             Err(error) => tracing::error!(error = format!("{error:#}"), "the log level stays as it was"),
         }
-        match folder.load().and_then(|credentials| client.reload(&credentials)) {
-            Ok(()) => {
-                tracing::info!("credentials read anew");
-                renewed.notify_one();
-            }
+        match belonging.reload().await {
+            Ok(()) => tracing::info!("credentials read anew"),
             Err(error) => tracing::error!(%error, "the credentials stay as they were"),
         }
     }

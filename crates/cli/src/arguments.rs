@@ -106,9 +106,11 @@ pub enum Command {
     Token(command::token::Arguments),
     /// Who asked for what that changes something; whether the log of it is as it was written.
     Audit(command::audit::Arguments),
+    /// The CA: shows it, replaces it by a new one.
+    Ca(command::ca::Arguments),
     /// Adds, lists and revokes operators.
     Operator(command::operator::Arguments),
-    /// Which controller, as whom: list, use, import, show, delete.
+    /// Which controller, as whom: list, use, import, show, renew, delete.
     Context(command::context::Arguments),
     /// Repositories themselves, on any machine that reaches them, with no controller.
     Repo(command::repo::Arguments),
@@ -186,6 +188,7 @@ pub async fn run(arguments: Arguments) -> Result<Exit, Fault> {
         Command::Agents(arguments) => command::agents::run(&app, arguments).await,
         Command::Token(arguments) => command::token::run(&app, arguments).await,
         Command::Audit(arguments) => command::audit::run(&app, arguments).await,
+        Command::Ca(arguments) => command::ca::run(&app, arguments).await,
         Command::Operator(arguments) => command::operator::run(&app, arguments).await,
         Command::Context(arguments) => command::context::run(&app, arguments).await,
         Command::Repo(arguments) => command::repo::run(&app, arguments).await,

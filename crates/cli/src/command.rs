@@ -4,6 +4,7 @@ pub mod agents;
 pub mod apply;
 pub mod audit;
 pub mod backup;
+pub mod ca;
 pub mod cancel;
 pub mod check;
 pub mod completion;

@@ -13,9 +13,12 @@ use muster_common::name::Name;
 use muster_identity::client::{self, ReloadableClient};
 use muster_identity::context::{self, ContextError, Contexts, OperatorContext};
 use muster_identity::credentials::Credentials;
+use muster_identity::csr::Csr;
 use muster_service::clock;
 use muster_service::files::FileError;
 use tonic::transport::Channel;
+
+use crate::render::authority::short;
 
 /// The variable that names the file.
 pub const FILE_VARIABLE: &str = "MUSTER_CONTEXT_FILE";
@@ -81,6 +84,32 @@ pub fn import(own: &Path, handed_out: &Path) -> Result<Vec<Name>, Fault> {
 /// Where there is none of that name.
 pub fn use_context(own: &Path, name: &Name) -> Result<(), Fault> {
     change(own, |contexts| contexts.use_context(name))
+}
+
+/// A certificate request for the key of a context.
+///
+/// # Errors
+/// Where there is no such context, or its key is broken.
+pub fn request(own: &Path, name: &Name) -> Result<String, Fault> {
+    let contexts = Contexts::load(own).map_err(|error| fault(&error))?;
+    let credentials = contexts.find(Some(name)).and_then(OperatorContext::credentials).map_err(|error| fault(&error))?;
+    Csr::request(credentials.key()).map_err(|error| Fault::refused(ErrorKind::Internal, format!("make a certificate request: {error}")))
+}
+
+/// Puts a renewed certificate, and the CAs that are trusted with it, into a context. Gives the beginnings of their fingerprints.
+///
+/// # Errors
+/// Where they do not fit the context's key, or the file cannot be written: then it stays as it was.
+pub fn renewed(own: &Path, name: &Name, certificate: String, authority: String) -> Result<Vec<String>, Fault> {
+    change(own, |contexts| {
+        let present = contexts.find(Some(name))?.clone();
+        let renewed = OperatorContext { certificate, authority, ..present };
+        let trusted = renewed.credentials()?.trusted().fingerprints();
+        let current = contexts.current.clone();
+        contexts.put(renewed);
+        contexts.current = current;
+        Ok(trusted.iter().map(|print| short(&print.to_string()).to_owned()).collect())
+    })
 }
 
 /// Takes a context, and with it the key in it, out of the file.

@@ -5,6 +5,7 @@
 pub mod agents;
 pub mod amount;
 pub mod audit;
+pub mod authority;
 pub mod fault;
 pub mod findings;
 pub mod logs;

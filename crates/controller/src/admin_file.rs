@@ -31,6 +31,9 @@ pub struct AdminFile {
     pub serial: String,
     /// Of its key.
     pub key_fingerprint: String,
+    /// Of the CA that signed it. Empty: made by a build that did not tell.
+    #[serde(default)]
+    pub authority: String,
     /// When the certificate ends.
     pub until: Timestamp,
 }
@@ -45,6 +48,7 @@ impl AdminFile {
             role,
             serial: issued.serial.to_string(),
             key_fingerprint: issued.key_fingerprint.to_string(),
+            authority: issued.authority.to_string(),
             until: issued.not_after,
         }
     }
@@ -112,6 +116,7 @@ mod tests {
             role: Role::Admin,
             serial: "01".into(),
             key_fingerprint: "02".into(),
+            authority: "03".into(),
             until: Timestamp(3),
         };
         file.leave(state.path()).unwrap();

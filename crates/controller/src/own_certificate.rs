@@ -49,7 +49,7 @@ pub fn renewed_where_due(config: &Config, authority: &Authority, now: Timestamp)
             Err(error) => return Err(error.into()),
         };
         let present = folder.load()?;
-        if made_for == wanted && present.authority() == authority.certificate() && !present.are_due(now) {
+        if made_for == wanted && present.own().authority == Some(authority.fingerprint()) && !present.are_due(now) {
             return Ok(present);
         }
     }
@@ -59,4 +59,15 @@ pub fn renewed_where_due(config: &Config, authority: &Authority, now: Timestamp)
     files::write_atomically(&names_file, wanted.as_bytes(), 0o644)?;
     tracing::info!(serial = %issued.serial, names = names.join(", "), "the controller's certificate was issued");
     Ok(credentials)
+}
+
+/// A certificate of another CA for the same key and names, kept in memory alone: it is shown as long as a rotation is open.
+///
+/// # Errors
+/// See [`OwnCertificateError`].
+pub fn second(config: &Config, authority: &Authority, now: Timestamp) -> Result<Credentials, OwnCertificateError> {
+    let key = CredentialFolder::at(config.credential_folder()).key()?;
+    let csr = Csr::parse(&Csr::request(&key)?)?;
+    let issued = authority.issue_controller(&csr, &config.certificate_names(), now, CONTROLLER_LIFE)?;
+    Ok(Credentials::from_pem(authority.pem(), &issued.pem, key)?)
 }

@@ -9,10 +9,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use arc_swap::ArcSwap;
-use muster_identity::authority::Authority;
 use muster_identity::gate::Gate;
 use muster_identity::revocation::Revocations;
-use muster_identity::server::{Incoming, Limits, ReloadableServer, incoming};
+use muster_identity::server::{Incoming, Limits, incoming};
 use muster_service::metrics::Health;
 use muster_service::tasks::TaskGate;
 use muster_service::{clock, metrics as probe, trace};
@@ -45,13 +44,12 @@ use crate::api::roles::Roles;
 use crate::api::status::StatusPages;
 use crate::audit::recorder::Recorder;
 use crate::audit::watcher::Watcher;
-use crate::ca::folder::CaFolder;
+use crate::ca::authorities::Authorities;
 use crate::config::Config;
 use crate::findings::watch::Findings;
 use crate::metrics::Metrics;
 use crate::operation::handle::Operations;
 use crate::own_backup::keeper::Keeper;
-use crate::own_certificate;
 use crate::schedule::clock::Clock;
 use crate::schedule::pauses::Pauses;
 use crate::store::Store;
@@ -74,7 +72,6 @@ pub struct Running {
     pub metrics_address: SocketAddr,
     /// What handlers and tasks share.
     pub api: Api,
-    tls: Arc<ReloadableServer>,
     health: HealthReporter,
     sickness: tasks::Sickness,
     /// Ends the accept loop and the servers.
@@ -103,16 +100,15 @@ pub async fn start_by(schedules: Clock, mut config: Config, registry: Registry, 
     for endpoint in config.endpoints.iter_mut().filter(|endpoint| endpoint.port == 0) {
         endpoint.port = address.port();
     }
-    let authority = CaFolder::of(&config).load().with_context(|| {
+    let authorities = Authorities::open(&config, clock::now()).with_context(|| {
         format!("load the CA; HINT: `muster-controller init --state-directory {}` makes one", config.state_directory.display())
     })?;
-    let credentials = own_certificate::renewed_where_due(&config, &authority, clock::now()).context("take the controller's certificate")?;
-    let tls = ReloadableServer::new(&credentials).context("serve with the controller's certificate")?;
+    let tls = authorities.tls();
     let store = open_store(&config, &Keeper::of(&config)).await?;
-    let api = assemble(schedules, config, authority, store, meter, registry.clone()).await?;
+    let api = assemble(schedules, config, authorities, store, meter, registry.clone()).await?;
     let sickness: tasks::Sickness = Arc::new(ArcSwap::from_pointee(None));
     let (health, health_service) = tonic_health::server::health_reporter();
-    let running_tasks = tasks::Background { api: api.clone(), tls: tls.clone(), sickness: sickness.clone() };
+    let running_tasks = tasks::Background { api: api.clone(), sickness: sickness.clone() };
     running_tasks.spawn();
     let closing = CancellationToken::new();
     let mut routes = routes(&api)?;
@@ -121,7 +117,7 @@ pub async fn start_by(schedules: Clock, mut config: Config, registry: Registry, 
         health.set_service_status(name, ServingStatus::Serving).await;
     }
     health.set_service_status("", ServingStatus::Serving).await;
-    let connections = incoming(listener, tls.clone(), Limits::default(), closing.clone());
+    let connections = incoming(listener, tls, Limits::default(), closing.clone());
     let gate = gate(&api);
     let recorder = Recorder::new(api.agents.store.clone(), gate.clone(), api.agents.gate.clone());
     let served = tokio::spawn(serve(recorder, gate, routes, connections, closing.clone()));
@@ -133,7 +129,7 @@ pub async fn start_by(schedules: Clock, mut config: Config, registry: Registry, 
     let probed = tokio::spawn(probe::serve(probes, registry, check, closing.clone()));
     let term = api.agents.store.term().0;
     tracing::info!(%address, %metrics_address, term, store = api.agents.store.shown(), "serving");
-    Ok(Running { address, metrics_address, api, tls, health, sickness, closing, served, probed })
+    Ok(Running { address, metrics_address, api, health, sickness, closing, served, probed })
 }
 
 /// Why the store was not opened.
@@ -179,7 +175,7 @@ async fn listen(address: SocketAddr, what: &str) -> Result<TcpListener> {
     TcpListener::bind(address).await.with_context(|| format!("listen on {address} for {what}; HINT: another process may have that port"))
 }
 
-async fn assemble(clock: Clock, config: Config, authority: Authority, store: Store, meter: &Meter, registry: Registry) -> Result<Api> {
+async fn assemble(clock: Clock, config: Config, authorities: Authorities, store: Store, meter: &Meter, registry: Registry) -> Result<Api> {
     let told = |fault: muster_common::fault::Fault| anyhow::anyhow!(fault);
     let courier = Courier::default();
     let observations = Observations::default();
@@ -203,6 +199,7 @@ async fn assemble(clock: Clock, config: Config, authority: Authority, store: Sto
         clock,
         pauses,
         revocations,
+        authorities,
         gate,
         metrics: Metrics::new(meter),
     };
@@ -214,7 +211,6 @@ async fn assemble(clock: Clock, config: Config, authority: Authority, store: Sto
         findings,
         keeper: Keeper::of(&config),
         audit: Watcher::of(&config.state_directory),
-        authority: Arc::new(authority),
         config: Arc::new(config),
         started: clock::now(),
         stopping: CancellationToken::new(),
@@ -291,7 +287,7 @@ impl Running {
     /// # Errors
     /// Where it cannot be had; then the old one stays.
     pub fn reload_certificate(&self) -> Result<()> {
-        tasks::reload_certificate(&self.api, &self.tls)
+        self.api.agents.authorities.reload(clock::now())
     }
 
     /// Waits until something without which the controller makes no sense has ended by itself; tells what.

@@ -1,4 +1,4 @@
-//! What the controller does by itself while it serves: assignments made anew, its certificate renewed, admins of `admin-cert` taken in, its
+//! What the controller does by itself while it serves: assignments made anew, its certificate renewed, a new CA and admins of `admin-cert` taken in, its
 //! health looked at, transitions counted.
 //!
 //! What always holds: each is a loop in the gate that ends when it is asked to; a failure is told and tried again.
@@ -13,7 +13,6 @@ use futures::StreamExt;
 use muster_common::counter::EventNumber;
 use muster_common::name::Name;
 use muster_common::time::Timestamp;
-use muster_identity::server::ReloadableServer;
 use muster_service::clock;
 use muster_wire::proto::v1::OperationEvent;
 use tokio_util::sync::CancellationToken;
@@ -27,7 +26,6 @@ use crate::config::Config;
 use crate::findings::look;
 use crate::operation::watch::WatchUpdate;
 use crate::own_backup::keeper;
-use crate::own_certificate;
 use crate::schedule::driver;
 use crate::store::error::StoreError;
 use crate::store::{Store, agents, audit, certificates, meta, operators};
@@ -56,8 +54,6 @@ const AFTER_FAILURE: Duration = Duration::from_secs(1);
 pub struct Background {
     /// What they share with the handlers.
     pub api: Api,
-    /// Where a new certificate is put in force.
-    pub tls: Arc<ReloadableServer>,
     /// Where the health is told.
     pub sickness: Sickness,
 }
@@ -67,9 +63,10 @@ impl Background {
     pub fn spawn(self) {
         let gate = self.api.agents.gate.clone();
         let span = tracing::Span::none;
-        let (api, tls, sickness) = (self.api, self.tls, self.sickness);
+        let (api, sickness) = (self.api, self.sickness);
         gate.spawn_vital("assignments", span(), assignments(api.clone()));
-        gate.spawn_vital("certificate", span(), certificate(api.clone(), tls));
+        gate.spawn_vital("certificate", span(), certificate(api.clone()));
+        gate.spawn_vital("authorities", span(), authorities(api.clone()));
         gate.spawn_vital("admins", span(), admins(api.clone()));
         gate.spawn_vital("heard", span(), heard(api.clone()));
         gate.spawn_vital("health", span(), health(api.clone(), sickness));
@@ -111,22 +108,28 @@ async fn assignments(api: Api) {
     }
 }
 
-async fn certificate(api: Api, tls: Arc<ReloadableServer>) {
+async fn certificate(api: Api) {
     let token = api.agents.gate.token().clone();
     while pause(&token, CERTIFICATE).await {
-        if let Err(error) = reload_certificate(&api, &tls) {
+        if let Err(error) = api.agents.authorities.reload(clock::now()) {
             tracing::error!(error = format!("{error:#}"), "renew the controller's certificate; the old one stays");
         }
     }
 }
 
-/// Takes the certificate from disk again, a new one where it is due, and puts it in force for new connections.
-///
-/// # Errors
-/// Where it cannot be had; then the old one stays.
-pub fn reload_certificate(api: &Api, tls: &ReloadableServer) -> Result<()> {
-    let credentials = own_certificate::renewed_where_due(&api.config, &api.authority, clock::now()).context("take the certificate")?;
-    tls.reload(&credentials).context("serve with the certificate")
+/// Takes in a new CA that was left in the CA's folder.
+async fn authorities(api: Api) {
+    let token = api.agents.gate.token().clone();
+    while pause(&token, ADMINS).await {
+        match api.agents.authorities.look(clock::now()).await {
+            Ok(false) => {}
+            Ok(true) => {
+                tracing::warn!("a rotation of the CA was begun on this machine");
+                api.back_up_soon();
+            }
+            Err(error) => tracing::warn!(error = format!("{error:#}"), "read the new CA; it is tried again"),
+        }
+    }
 }
 
 async fn admins(api: Api) {
@@ -162,7 +165,8 @@ async fn import_admin(path: &Path, store: &Store) -> Result<()> {
     let mut write = store.write().await?;
     let connection = write.connection();
     operators::issued(connection, &file.name, file.role, &file.serial, file.until).await?;
-    certificates::issued(connection, &format!("operator/{}", file.name), &file.serial, &file.key_fingerprint, file.until, now).await?;
+    let signed = certificates::Signed { serial: &file.serial, key: &file.key_fingerprint, authority: &file.authority, until: file.until };
+    certificates::issued(connection, &format!("operator/{}", file.name), &signed, now).await?;
     let told = What {
         at: now,
         phase: Phase::Machine,

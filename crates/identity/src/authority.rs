@@ -62,6 +62,8 @@ pub struct Issued {
     pub serial: Serial,
     /// Of its key.
     pub key_fingerprint: Fingerprint,
+    /// Of the CA that signed it.
+    pub authority: Fingerprint,
     /// Valid from: five minutes before it was issued.
     pub not_before: Timestamp,
     /// Valid until.
@@ -262,7 +264,14 @@ impl Authority {
         params.use_authority_key_identifier_extension = true;
         let mut pem = params.signed_by(csr.public_key(), &self.issuer)?.pem();
         pem.push_str(&self.between);
-        Ok(Issued { pem, serial: Serial::from_bytes(&serial), key_fingerprint: csr.key_fingerprint(), not_before, not_after })
+        Ok(Issued {
+            pem,
+            serial: Serial::from_bytes(&serial),
+            key_fingerprint: csr.key_fingerprint(),
+            authority: self.fingerprint(),
+            not_before,
+            not_after,
+        })
     }
 }
 

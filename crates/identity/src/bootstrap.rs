@@ -19,14 +19,13 @@ use crate::verifier::{ServerVerifier, Trust};
 /// # Errors
 /// Where TLS cannot be set up.
 pub fn channel(token: &JoinToken) -> Result<Channel, CredentialsError> {
-    let verifier = ServerVerifier { trust: Trust::Pinned(token.authority), expected: Identity::Controller };
+    let verifier = ServerVerifier::new(Trust::Pinned(token.authority), Identity::Controller)?;
     let config = client::finish(client::client_builder(verifier)?.with_no_client_auth());
     Ok(client::connect_lazy(Connector::new(Source::Fixed(Arc::new(config)), token.endpoints.clone())))
 }
 
-/// Whether this CA, in PEM, is the one that the token pins.
+/// Whether the CAs, in PEM, hold the one that the token pins. The others are believed because that one's controller told them.
 #[must_use]
 pub fn is_pinned(token: &JoinToken, authority: &str) -> bool {
-    crate::certificate::chain_from_pem(authority)
-        .is_ok_and(|chain| chain.first().is_some_and(|certificate| crate::fingerprint::Fingerprint::of(certificate) == token.authority))
+    crate::trust::Trusted::from_pem(authority).is_ok_and(|trusted| trusted.contains(&token.authority))
 }

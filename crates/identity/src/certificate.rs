@@ -78,6 +78,8 @@ pub struct PeerCertificate {
     pub key_fingerprint: Fingerprint,
     /// Its public key: an uncompressed P-256 point.
     pub public_key: Vec<u8>,
+    /// The trusted CA that signed it. `None`: nobody looked.
+    pub authority: Option<Fingerprint>,
 }
 
 /// A certificate that says nothing we understand.
@@ -126,6 +128,7 @@ impl PeerCertificate {
             not_after: timestamp(validity.not_after.timestamp()),
             key_fingerprint: Fingerprint::of(certificate.public_key().raw),
             public_key: certificate.public_key().subject_public_key.data.to_vec(),
+            authority: None,
         })
     }
 

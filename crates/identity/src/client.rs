@@ -25,6 +25,7 @@ use crate::credentials::{Credentials, CredentialsError};
 use crate::endpoint::Endpoint;
 use crate::identity::Identity;
 use crate::server;
+use crate::showing::Showing;
 use crate::verifier::{self, ServerVerifier, Trust};
 
 /// How long one endpoint may take to connect and shake hands before the next is tried.
@@ -101,9 +102,9 @@ pub fn explain(status: &tonic::Status) -> String {
 }
 
 fn config(credentials: &Credentials, expected: &Identity) -> Result<ClientConfig, CredentialsError> {
-    let trust = Trust::Authority(credentials.authority().clone());
-    let config = client_builder(ServerVerifier { trust, expected: expected.clone() })?
-        .with_client_auth_cert(credentials.chain().to_vec(), credentials.private_key())?;
+    let trust = Trust::Authorities(credentials.trusted().clone());
+    let showing = Showing::new(credentials.certified_keys()?);
+    let config = client_builder(ServerVerifier::new(trust, expected.clone())?)?.with_client_cert_resolver(Arc::new(showing));
     Ok(finish(config))
 }
 
@@ -177,7 +178,9 @@ fn readable(error: io::Error) -> io::Error {
     let said = match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
         Some(rustls::Error::InvalidCertificate(Other(said))) => said.0.to_string(),
         Some(rustls::Error::InvalidCertificate(UnknownIssuer)) => {
-            "another CA signed it than the one that is trusted here; perhaps another controller answers at this address".to_owned()
+            "another CA signed it than the one that is trusted here; perhaps another controller answers at this address, or its CA was replaced \
+             while this side was away (an agent joins again with a new token, an operator is given a new file by an admin)"
+                .to_owned()
         }
         Some(_) | None => return error,
     };

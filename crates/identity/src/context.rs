@@ -195,8 +195,10 @@ impl Contexts {
     fn name_for(&self, context: &OperatorContext) -> Result<Name, ContextError> {
         let credentials = context.credentials()?;
         let same = |mine: &OperatorContext| {
-            mine.credentials()
-                .is_ok_and(|mine| mine.own().identity == credentials.own().identity && mine.authority() == credentials.authority())
+            mine.credentials().is_ok_and(|mine| {
+                let shared = mine.trusted().fingerprints().iter().any(|print| credentials.trusted().contains(print));
+                shared && mine.own().identity == credentials.own().identity
+            })
         };
         let free = |name: &Name| self.contexts.iter().find(|mine| mine.name == *name).is_none_or(same);
         if free(&context.name) {

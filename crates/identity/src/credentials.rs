@@ -14,17 +14,25 @@ use crate::certificate::{self, CertificateError, PeerCertificate};
 use crate::fingerprint::Fingerprint;
 use crate::identity::TrustDomain;
 use crate::key::{KeyError, KeyPair};
+use crate::trust::Trusted;
 
 const MAX_BYTES: u64 = 64 << 10;
+/// The certificate before the present one, of another CA.
+const BEFORE: &str = "cert-before.pem";
+
+fn related(present: &Trusted, told: &Trusted) -> bool {
+    told.fingerprints().iter().any(|print| present.contains(print))
+}
 
 /// A key with its chain and its CA, which belong together.
 #[derive(Clone, Debug)]
 pub struct Credentials {
     key: Arc<KeyPair>,
     chain: Vec<CertificateDer<'static>>,
-    authority: CertificateDer<'static>,
+    /// The chain before a renewal under another CA, as long as that one is trusted.
+    before: Option<Vec<CertificateDer<'static>>>,
+    trusted: Trusted,
     own: PeerCertificate,
-    trust_domain: TrustDomain,
 }
 
 /// Credentials that cannot be used.
@@ -53,6 +61,9 @@ pub enum CredentialsError {
         /// Of the key that is there.
         key: Fingerprint,
     },
+    /// Other CAs were told than those that are trusted.
+    #[error("the CAs that were told have nothing to do with the one that is trusted, or did not sign the certificate: nothing is changed")]
+    Strangers,
     /// TLS refuses them.
     #[error("credentials: {0}")]
     Tls(#[from] rustls::Error),
@@ -65,16 +76,15 @@ impl Credentials {
     /// Where one is broken or they do not belong together. Whether the CA signed the certificate is for the other side to check.
     pub fn from_pem(authority: &str, chain: &str, key: KeyPair) -> Result<Self, CredentialsError> {
         let of = |what| move |source| CredentialsError::Certificate { what, source };
-        let authority = certificate::chain_from_pem(authority).map_err(of("CA certificate"))?;
-        let authority = authority.into_iter().next().ok_or_else(|| of("CA certificate")(CertificateError::Unreadable(String::new())))?;
-        let trust_domain = certificate::trust_domain_of(&authority).map_err(of("CA certificate"))?;
+        let trusted = Trusted::from_pem(authority).map_err(of("CA certificate"))?;
         let chain = certificate::chain_from_pem(chain).map_err(of("certificate"))?;
         let leaf = chain.first().ok_or_else(|| of("certificate")(CertificateError::Unreadable(String::new())))?;
-        let own = PeerCertificate::from_der(leaf, &trust_domain).map_err(of("certificate"))?;
+        let own = PeerCertificate::from_der(leaf, trusted.trust_domain()).map_err(of("certificate"))?;
+        let own = PeerCertificate { authority: trusted.issuer_of(leaf), ..own };
         if own.key_fingerprint != key.fingerprint() {
             return Err(CredentialsError::Mismatch { certificate: own.key_fingerprint, key: key.fingerprint() });
         }
-        Ok(Self { key: Arc::new(key), chain, authority, own, trust_domain })
+        Ok(Self { key: Arc::new(key), chain, before: None, trusted, own })
     }
 
     /// Their own certificate: who this process is, until when, and when to renew.
@@ -95,26 +105,38 @@ impl Credentials {
         &self.chain
     }
 
-    /// The CA that is trusted.
+    /// The CAs that are trusted.
     #[must_use]
-    pub fn authority(&self) -> &CertificateDer<'static> {
-        &self.authority
+    pub fn trusted(&self) -> &Trusted {
+        &self.trusted
     }
 
-    /// The CA's trust domain.
+    /// The CAs' trust domain.
     #[must_use]
     pub fn trust_domain(&self) -> &TrustDomain {
-        &self.trust_domain
+        self.trusted.trust_domain()
+    }
+
+    /// The same, trusting others.
+    #[must_use]
+    pub fn trusting(mut self, trusted: Trusted) -> Self {
+        self.own.authority = self.chain.first().and_then(|leaf| trusted.issuer_of(leaf));
+        Self { trusted, ..self }
     }
 
     pub(crate) fn private_key(&self) -> PrivateKeyDer<'static> {
         PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(self.key.inner.serialize_der()))
     }
 
-    pub(crate) fn certified_key(&self) -> Result<CertifiedKey, CredentialsError> {
+    /// What can be shown, the newest first.
+    pub(crate) fn certified_keys(&self) -> Result<Vec<CertifiedKey>, CredentialsError> {
         let provider = rustls::crypto::ring::default_provider();
         let key = provider.key_provider.load_private_key(self.private_key())?;
-        Ok(CertifiedKey::new(self.chain.clone(), key))
+        Ok([Some(&self.chain), self.before.as_ref()]
+            .into_iter()
+            .flatten()
+            .map(|chain| CertifiedKey::new(chain.clone(), key.clone()))
+            .collect())
     }
 }
 
@@ -167,15 +189,41 @@ impl CredentialFolder {
         Ok(credentials)
     }
 
-    /// Stores what Renew gave for the same key and CA.
+    /// Stores what Renew gave for the same key: the CAs, then the certificate. Where another CA than before signed it, the certificate before
+    /// is kept beside it as long as its CA is trusted: a controller that was set back to before the CA was replaced knows that one alone.
     ///
     /// # Errors
-    /// As [`CredentialFolder::store`].
-    pub fn renew(&self, chain: &str) -> Result<Credentials, CredentialsError> {
-        let authority = files::read_text(&self.folder.join("ca.pem"), MAX_BYTES)?;
-        let credentials = Credentials::from_pem(&authority, chain, self.key()?)?;
+    /// As [`CredentialFolder::store`], and [`CredentialsError::Strangers`].
+    pub fn renew(&self, authorities: &str, chain: &str) -> Result<Credentials, CredentialsError> {
+        let present = self.load()?;
+        let credentials = Credentials::from_pem(authorities, chain, self.key()?)?;
+        let authority = credentials.own.authority.filter(|_| related(&present.trusted, &credentials.trusted));
+        let authority = authority.ok_or(CredentialsError::Strangers)?;
+        files::write_atomically(&self.folder.join("ca.pem"), authorities.as_bytes(), 0o644)?;
+        if present.own.authority.is_some_and(|before| before != authority) {
+            let before = certificate::pem_of(&present.chain);
+            files::write_atomically(&self.folder.join(BEFORE), before.as_bytes(), 0o644)?;
+        }
         files::write_atomically(&self.folder.join("cert.pem"), chain.as_bytes(), 0o644)?;
-        Ok(credentials)
+        self.load()
+    }
+
+    /// Trusts these CAs from now on. One of them must be trusted already: whoever tells was believed because of it.
+    ///
+    /// # Errors
+    /// [`CredentialsError::Strangers`], and where a file cannot be written: then what was trusted stays.
+    pub fn trust(&self, authorities: &str) -> Result<Credentials, CredentialsError> {
+        let present = self.load()?;
+        let of = |source| CredentialsError::Certificate { what: "CA certificate", source };
+        let trusted = Trusted::from_pem(authorities).map_err(of)?;
+        // A controller that was set back to before the CA was replaced signed the certificate before.
+        let shown = [Some(&present.chain), present.before.as_ref()].into_iter().flatten().filter_map(|chain| chain.first());
+        let is_signed = shown.into_iter().any(|leaf| trusted.issuer_of(leaf).is_some());
+        if !related(&present.trusted, &trusted) || !is_signed {
+            return Err(CredentialsError::Strangers);
+        }
+        files::write_atomically(&self.folder.join("ca.pem"), authorities.as_bytes(), 0o644)?;
+        self.load()
     }
 
     /// Reads all three.
@@ -185,7 +233,26 @@ impl CredentialFolder {
     pub fn load(&self) -> Result<Credentials, CredentialsError> {
         let authority = files::read_text(&self.folder.join("ca.pem"), MAX_BYTES)?;
         let chain = files::read_text(&self.folder.join("cert.pem"), MAX_BYTES)?;
-        Credentials::from_pem(&authority, &chain, KeyPair::load(&self.folder.join("key.pem"))?)
+        let mut credentials = Credentials::from_pem(&authority, &chain, KeyPair::load(&self.folder.join("key.pem"))?)?;
+        credentials.before = self.before(&credentials)?;
+        Ok(credentials)
+    }
+
+    /// The certificate before, where it is for the same key and of a CA that is trusted still.
+    fn before(&self, credentials: &Credentials) -> Result<Option<Vec<CertificateDer<'static>>>, CredentialsError> {
+        let text = match files::read_text(&self.folder.join(BEFORE), MAX_BYTES) {
+            Ok(text) => text,
+            Err(error) if error.is_not_found() => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        let Ok(chain) = certificate::chain_from_pem(&text) else { return Ok(None) };
+        let of_key =
+            |leaf: &CertificateDer<'_>| certificate::key_fingerprint_of(leaf).is_ok_and(|print| print == credentials.own.key_fingerprint);
+        let counts = |leaf: &CertificateDer<'_>| {
+            let authority = credentials.trusted.issuer_of(leaf);
+            of_key(leaf) && authority.is_some() && authority != credentials.own.authority
+        };
+        Ok(chain.first().is_some_and(counts).then_some(chain))
     }
 }
 

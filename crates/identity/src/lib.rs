@@ -22,5 +22,7 @@ pub mod receipt;
 pub mod revocation;
 pub mod rule;
 pub mod server;
+mod showing;
 pub mod token;
+pub mod trust;
 mod verifier;

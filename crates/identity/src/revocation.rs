@@ -18,13 +18,16 @@ pub struct Revoked {
     pub serials: BTreeSet<Serial>,
     /// Keys with all their certificates.
     pub keys: BTreeSet<Fingerprint>,
+    /// CAs that were trusted until now, with all that they signed. Whoever connects anew is refused by TLS already.
+    pub authorities: BTreeSet<Fingerprint>,
 }
 
 impl Revoked {
     /// Whether this certificate is.
     #[must_use]
     pub fn contains(&self, certificate: &PeerCertificate) -> bool {
-        self.serials.contains(&certificate.serial) || self.keys.contains(&certificate.key_fingerprint)
+        let retired = certificate.authority.is_some_and(|authority| self.authorities.contains(&authority));
+        retired || self.serials.contains(&certificate.serial) || self.keys.contains(&certificate.key_fingerprint)
     }
 }
 
@@ -47,9 +50,19 @@ impl Revocations {
         Self { current: Arc::new(watch::Sender::new(Arc::new(revoked))) }
     }
 
-    /// Puts others in force, at once.
-    pub fn replace(&self, revoked: Revoked) {
-        self.current.send_replace(Arc::new(revoked));
+    /// Puts others in force, at once. CAs that were retired stay so.
+    pub fn replace(&self, mut revoked: Revoked) {
+        self.current.send_modify(|present| {
+            revoked.authorities.extend(present.authorities.iter().copied());
+            *present = Arc::new(revoked);
+        });
+    }
+
+    /// A CA counts no longer, and nothing that it signed.
+    pub fn retire_authority(&self, authority: Fingerprint) {
+        self.current.send_modify(|revoked| {
+            Arc::make_mut(revoked).authorities.insert(authority);
+        });
     }
 
     /// Adds one certificate.

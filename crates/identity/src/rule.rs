@@ -197,11 +197,15 @@ pub const RULES: &[(&str, Rule)] = &[
     ("/muster.v1.EnrollmentService/Enroll", Rule::Anyone),
     ("/muster.v1.EnrollmentService/Renew", Rule::Agent),
     ("/muster.v1.FleetService/CreateJoinToken", ADMIN),
+    ("/muster.v1.FleetService/GetAuthorities", VIEWER),
     ("/muster.v1.FleetService/IssueOperator", ADMIN),
     ("/muster.v1.FleetService/ListAgents", VIEWER),
     ("/muster.v1.FleetService/ListOperators", ADMIN),
+    ("/muster.v1.FleetService/RenewOperator", VIEWER),
+    ("/muster.v1.FleetService/RetireAuthority", ADMIN),
     ("/muster.v1.FleetService/RevokeAgent", ADMIN),
     ("/muster.v1.FleetService/RevokeOperator", ADMIN),
+    ("/muster.v1.FleetService/RotateAuthority", ADMIN),
     ("/muster.v1.InventoryService/Apply", OPERATOR),
     ("/muster.v1.InventoryService/Delete", ADMIN),
     ("/muster.v1.InventoryService/Get", VIEWER),
@@ -252,6 +256,7 @@ mod tests {
             not_after: Timestamp(i64::MAX),
             key_fingerprint: Fingerprint::of(b"key"),
             public_key: Vec::new(),
+            authority: None,
         };
         Caller { identity, role, certificate: Arc::new(certificate), peer: "127.0.0.1:1".parse().unwrap() }
     }

@@ -16,8 +16,8 @@ use arc_swap::ArcSwap;
 use futures::Stream;
 use muster_service::log_limit::LogLimit;
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
-use rustls::sign::SingleCertAndKey;
 use rustls::{RootCertStore, ServerConfig};
+use rustls_pki_types::CertificateDer;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
@@ -28,9 +28,11 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::server::Connected;
 
 use crate::caller::ConnectInfo;
-use crate::certificate::PeerCertificate;
+use crate::certificate::{CertificateError, PeerCertificate};
 use crate::credentials::{Credentials, CredentialsError};
-use crate::identity::TrustDomain;
+use crate::fingerprint::Fingerprint;
+use crate::showing::Showing;
+use crate::trust::Trusted;
 use crate::verifier;
 
 /// How long a handshake may take.
@@ -56,7 +58,7 @@ pub struct ReloadableServer {
 #[derive(Debug)]
 struct Current {
     config: Arc<ServerConfig>,
-    trust_domain: TrustDomain,
+    trusted: Trusted,
 }
 
 /// How many connections are taken.
@@ -82,7 +84,7 @@ impl ReloadableServer {
     /// # Errors
     /// Where TLS refuses them.
     pub fn new(credentials: &Credentials) -> Result<Arc<Self>, CredentialsError> {
-        let current = ArcSwap::from_pointee(current(credentials)?);
+        let current = ArcSwap::from_pointee(current(credentials, None)?);
         Ok(Arc::new(Self { current, refused: AtomicU64::new(0), lines: LogLimit::new(LINES_A_SECOND) }))
     }
 
@@ -91,7 +93,16 @@ impl ReloadableServer {
     /// # Errors
     /// Where TLS refuses them; then the old ones stay.
     pub fn reload(&self, credentials: &Credentials) -> Result<(), CredentialsError> {
-        self.current.store(Arc::new(current(credentials)?));
+        self.current.store(Arc::new(current(credentials, None)?));
+        Ok(())
+    }
+
+    /// The same with a second certificate, for clients that do not trust the CA of the first.
+    ///
+    /// # Errors
+    /// Where TLS refuses them; then the old ones stay.
+    pub fn reload_both(&self, credentials: &Credentials, second: &Credentials) -> Result<(), CredentialsError> {
+        self.current.store(Arc::new(current(credentials, Some(second))?));
         Ok(())
     }
 
@@ -102,9 +113,15 @@ impl ReloadableServer {
     }
 }
 
-fn current(credentials: &Credentials) -> Result<Current, CredentialsError> {
+fn current(credentials: &Credentials, second: Option<&Credentials>) -> Result<Current, CredentialsError> {
     let mut roots = RootCertStore::empty();
-    roots.add(credentials.authority().clone())?;
+    for anchor in credentials.trusted().anchors() {
+        roots.add(anchor.clone())?;
+    }
+    let mut keys = credentials.certified_keys()?;
+    if let Some(second) = second {
+        keys.extend(second.certified_keys()?);
+    }
     let clients = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), verifier::provider())
         .allow_unauthenticated()
         .build()
@@ -112,11 +129,11 @@ fn current(credentials: &Credentials) -> Result<Current, CredentialsError> {
     let mut config = ServerConfig::builder_with_provider(verifier::provider())
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .with_client_cert_verifier(clients)
-        .with_cert_resolver(Arc::new(SingleCertAndKey::from(credentials.certified_key()?)));
+        .with_cert_resolver(Arc::new(Showing::new(keys)));
     config.alpn_protocols = vec![b"h2".to_vec()];
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
-    Ok(Current { config: Arc::new(config), trust_domain: credentials.trust_domain().clone() })
+    Ok(Current { config: Arc::new(config), trusted: credentials.trusted().clone() })
 }
 
 /// A connection whose handshake is done.
@@ -235,7 +252,16 @@ async fn handshake(
     let shaken = tokio::time::timeout(HANDSHAKE, TlsAcceptor::from(current.config.clone()).accept(stream));
     let stream = shaken.await.map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "no handshake within 5 s"))??;
     let leaf = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
-    let certificate = leaf.map(|leaf| PeerCertificate::from_der(leaf, &current.trust_domain)).transpose().map_err(io::Error::other)?;
+    let read = |leaf: &CertificateDer<'_>| {
+        let certificate = PeerCertificate::from_der(leaf, current.trusted.trust_domain())?;
+        // TLS has found that one of them signed it.
+        let authority = match current.trusted.anchors() {
+            [only] => Some(Fingerprint::of(only)),
+            _ => current.trusted.issuer_of(leaf),
+        };
+        Ok::<_, CertificateError>(PeerCertificate { authority, ..certificate })
+    };
+    let certificate = leaf.map(read).transpose().map_err(io::Error::other)?;
     let anonymous = if certificate.is_none() { Some(places.anonymous()?) } else { None };
     let info = ConnectInfo { peer, certificate: certificate.map(Arc::new) };
     Ok(Connection { stream, info, _place: place, anonymous })

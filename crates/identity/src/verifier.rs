@@ -7,13 +7,16 @@ use std::time::Duration;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms};
 use rustls::server::ParsedCertificate;
-use rustls::{CertificateError as TlsCertificateError, DigitallySignedStruct, OtherError, RootCertStore, SignatureScheme};
+use rustls::{
+    CertificateError as TlsCertificateError, DigitallySignedStruct, DistinguishedName, OtherError, RootCertStore, SignatureScheme,
+};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert};
 
 use crate::certificate::{self, CertificateError, PeerCertificate};
 use crate::fingerprint::Fingerprint;
 use crate::identity::Identity;
+use crate::trust::Trusted;
 
 /// Why a chain counts for nothing.
 #[derive(Debug, thiserror::Error)]
@@ -62,8 +65,8 @@ pub(crate) fn algorithms() -> WebPkiSupportedAlgorithms {
 /// Which CA a server's chain must lead to.
 #[derive(Debug)]
 pub(crate) enum Trust {
-    /// This one, known for long.
-    Authority(CertificateDer<'static>),
+    /// These, known for long.
+    Authorities(Trusted),
     /// The one with this fingerprint, which the server must show itself: an agent that joins knows no more.
     Pinned(Fingerprint),
 }
@@ -71,8 +74,24 @@ pub(crate) enum Trust {
 /// Accepts a server that shows this identity under this CA, at whatever address.
 #[derive(Debug)]
 pub(crate) struct ServerVerifier {
-    pub(crate) trust: Trust,
-    pub(crate) expected: Identity,
+    trust: Trust,
+    expected: Identity,
+    /// What the server is told of what is trusted, so that it can choose. `None`: nothing is known by name.
+    names: Option<Vec<DistinguishedName>>,
+}
+
+impl ServerVerifier {
+    pub(crate) fn new(trust: Trust, expected: Identity) -> Result<Self, rustls::Error> {
+        let names = match &trust {
+            Trust::Authorities(trusted) => {
+                let mut roots = RootCertStore::empty();
+                trusted.anchors().iter().try_for_each(|anchor| roots.add(anchor.clone()))?;
+                Some(roots.subjects())
+            }
+            Trust::Pinned(_) => None,
+        };
+        Ok(Self { trust, expected, names })
+    }
 }
 
 /// What is told where a server is another than expected.
@@ -103,19 +122,23 @@ impl ServerCertVerifier for ServerVerifier {
         _ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        let authority = match &self.trust {
-            Trust::Authority(authority) => authority,
+        let pinned;
+        let trusted = match &self.trust {
+            Trust::Authorities(trusted) => trusted,
             Trust::Pinned(print) => {
-                let pinned = intermediates.iter().find(|shown| Fingerprint::of(shown) == *print);
-                pinned.ok_or(WrongServer::NoSuchAuthority { expected: *print })?
+                let shown = intermediates.iter().find(|shown| Fingerprint::of(shown) == *print);
+                let shown = shown.ok_or(WrongServer::NoSuchAuthority { expected: *print })?;
+                pinned = Trusted::one(shown.clone().into_owned()).map_err(WrongServer::Certificate)?;
+                &pinned
             }
         };
         let mut roots = RootCertStore::empty();
-        roots.add(authority.clone().into_owned())?;
+        for anchor in trusted.anchors() {
+            roots.add(anchor.clone())?;
+        }
         let leaf = ParsedCertificate::try_from(end_entity)?;
         rustls::client::verify_server_cert_signed_by_trust_anchor(&leaf, &roots, intermediates, now, algorithms().all)?;
-        let trust_domain = certificate::trust_domain_of(authority).map_err(WrongServer::Certificate)?;
-        let found = PeerCertificate::from_der(end_entity, &trust_domain).map_err(WrongServer::Certificate)?.identity;
+        let found = PeerCertificate::from_der(end_entity, trusted.trust_domain()).map_err(WrongServer::Certificate)?.identity;
         if found != self.expected {
             return Err(WrongServer::Identity { found, expected: self.expected.clone() }.into());
         }
@@ -142,5 +165,9 @@ impl ServerCertVerifier for ServerVerifier {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         algorithms().supported_schemes()
+    }
+
+    fn root_hint_subjects(&self) -> Option<&[DistinguishedName]> {
+        self.names.as_deref()
     }
 }

@@ -1,14 +1,13 @@
 //! Which controller to dial next, and when. The decision is pure; the loop dials, talks and waits.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use muster_common::backoff::Backoff;
-use muster_identity::client::{self, ReloadableClient};
+use muster_identity::client;
 use muster_identity::endpoint::Endpoint;
 use muster_service::tasks::TaskGate;
 use rand::RngExt;
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::link::session::{Over, Talk, session};
@@ -59,19 +58,14 @@ fn after(place: Place, controllers: usize, over: &Over, lived: Duration, unit: f
     }
 }
 
-/// Dials, talks and waits until the gate closes. `renewed` ends a session so that the next one shows the new certificate.
-pub async fn serve(
-    talk: Talk,
-    credentials: Arc<ReloadableClient>,
-    controllers: Vec<Endpoint>,
-    renewed: Arc<Notify>,
-    state: watch::Sender<LinkState>,
-    gate: TaskGate,
-) {
+/// Dials, talks and waits until the gate closes. A renewed certificate ends a session so that the next one shows the new certificate.
+pub async fn serve(talk: Talk, controllers: Vec<Endpoint>, state: watch::Sender<LinkState>, gate: TaskGate) {
+    let belonging = talk.belonging.clone();
+    let renewed = &belonging.renewed;
     let mut place = Place::default();
     loop {
         let Some(controller) = controllers.get(place.controller) else { return };
-        let channel = client::channel(credentials.clone(), vec![controller.clone()]);
+        let channel = client::channel(belonging.client(), vec![controller.clone()]);
         let began = Instant::now();
         let welcomed = || {
             state.send_replace(LinkState { connected_to: Some(controller.to_string()), last: None });

@@ -8,7 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use muster_common::id::CommandId;
 use muster_common::name::InstanceName;
-use muster_wire::proto::agent::v1::{AssignmentApplied, ObservationReport};
+use muster_wire::proto::agent::v1::{AssignmentApplied, ObservationReport, TrustKept};
 use muster_wire::proto::v1;
 use tokio::sync::Notify;
 
@@ -28,6 +28,8 @@ pub enum Item {
     Outcome(CommandId),
     /// An assignment is in force.
     Applied(AssignmentApplied),
+    /// Which CAs are trusted.
+    TrustKept(TrustKept),
     /// What was seen.
     Observation(Box<ObservationReport>),
     /// How far a task is.
@@ -49,6 +51,7 @@ struct Inner {
     reports: BTreeSet<CommandId>,
     outcomes: BTreeSet<CommandId>,
     applied: Option<AssignmentApplied>,
+    trust_kept: Option<TrustKept>,
     full: BTreeMap<InstanceName, ObservationReport>,
     role: BTreeMap<InstanceName, ObservationReport>,
     progress: BTreeMap<CommandId, v1::Progress>,
@@ -107,6 +110,11 @@ impl Outbox {
         self.put(|inner| inner.applied = Some(applied));
     }
 
+    /// Which CAs are trusted; the newest counts.
+    pub fn trust_kept(&self, kept: TrustKept) {
+        self.put(|inner| inner.trust_kept = Some(kept));
+    }
+
     /// An instance was looked at. A look at the role does not replace a full one that waits.
     pub fn observation(&self, instance: &InstanceName, report: ObservationReport) {
         let full = report.observation.as_ref().is_some_and(|observation| observation.full);
@@ -152,6 +160,7 @@ impl Outbox {
         let inner = self.lock();
         let answers = inner.accepted.len() + inner.reports.len() + inner.outcomes.len() + inner.progress.len();
         let single = usize::from(inner.heartbeat.is_some()) + usize::from(inner.applied.is_some());
+        let single = single + usize::from(inner.trust_kept.is_some());
         answers + single + inner.full.len() + inner.role.len()
     }
 
@@ -188,6 +197,9 @@ impl Inner {
         }
         if let Some(applied) = self.applied.take() {
             return Some(Item::Applied(applied));
+        }
+        if let Some(kept) = self.trust_kept.take() {
+            return Some(Item::TrustKept(kept));
         }
         let seen = self.full.pop_first().or_else(|| self.role.pop_first());
         if let Some((_, report)) = seen {

@@ -23,6 +23,7 @@ use tonic::Streaming;
 use tonic::transport::Channel;
 
 use crate::agent::Agent;
+use crate::belonging::Belonging;
 use crate::convert;
 use crate::link::outbox::Item;
 use crate::task::inbox::Known;
@@ -48,6 +49,8 @@ const CLOCK_TOLERANCE: Duration = Duration::from_secs(5);
 pub struct Talk {
     /// The agent.
     pub agent: Arc<Agent>,
+    /// Its credentials.
+    pub belonging: Arc<Belonging>,
     /// Where commands go.
     pub intake: Arc<Intake>,
     /// Until when everything is looked at each second.
@@ -156,6 +159,7 @@ async fn hello(talk: &Talk) -> Result<link::Hello, Over> {
         encryption_key: agent.repositories.public_key().to_vec(),
         now: Some(timestamp_to_proto(clock::now())),
         revoked_serials: remembered.revoked,
+        trusted_authorities: talk.belonging.trusted(),
     })
 }
 
@@ -179,6 +183,7 @@ async fn welcome(talk: &Talk, first: FromController) -> Result<Ruler, Over> {
         | FromController::Cancel(_)
         | FromController::Acknowledged(_)
         | FromController::Ask(_)
+        | FromController::Trust(_)
         | FromController::LookClosely(_) => return Err(Over::Protocol("its first message is no welcome")),
     };
     let protocol = welcome.protocol.unwrap_or_default();
@@ -217,6 +222,7 @@ async fn hear(talk: &Talk, mut incoming: Streaming<SessionResponse>, ruler: Rule
             FromController::Cancel(cancel) => talk.intake.cancel(&cancel).await,
             FromController::Acknowledged(acknowledged) => talk.intake.acknowledged(&acknowledged).await?,
             FromController::Ask(ask) => talk.intake.ask(&ask.command_id),
+            FromController::Trust(told) => trust(talk, told).await,
             FromController::LookClosely(look) => look_closely(talk, &look),
             FromController::Goodbye(goodbye) => return Err(over(goodbye)),
         }
@@ -240,6 +246,18 @@ async fn apply(talk: &Talk, assignment: link::Assignment, ruler: Ruler) -> Resul
     tracing::info!(revision, problems = problems.len(), "assignment in force");
     talk.agent.outbox.applied(link::AssignmentApplied { revision, problems });
     Ok(())
+}
+
+/// Trusts the CAs that the controller tells. What cannot be kept is not told as kept, and the controller's operator sees who is missing.
+async fn trust(talk: &Talk, told: link::Trust) {
+    match talk.belonging.trust(told.ca_pem, &told.signs).await {
+        Ok(()) => {
+            let authorities = talk.belonging.trusted();
+            tracing::info!(authorities = authorities.join(", "), "CAs that are trusted from now on");
+            talk.agent.outbox.trust_kept(link::TrustKept { authorities });
+        }
+        Err(why) => tracing::error!("the CAs that are trusted stay as they were: {why}"),
+    }
 }
 
 fn look_closely(talk: &Talk, look: &link::LookClosely) {
@@ -281,6 +299,7 @@ async fn messages(talk: &Talk, item: Item) -> Result<Vec<ToController>, Over> {
         }
         Item::Accepted(id) => vec![ToController::Accepted(link::TaskAccepted { command_id: id.to_string() })],
         Item::Applied(applied) => vec![ToController::Applied(applied)],
+        Item::TrustKept(kept) => vec![ToController::TrustKept(kept)],
         Item::Observation(report) => vec![ToController::Observation(*report)],
         Item::Progress(id, progress) => {
             vec![ToController::Progress(link::TaskProgress { command_id: id.to_string(), progress: Some(progress) })]

@@ -7,7 +7,7 @@ use muster_common::fault::Fault;
 use muster_common::name::Name;
 use muster_common::time::Timestamp;
 use muster_service::clock;
-use muster_wire::proto::v1::WhoAmIRequest;
+use muster_wire::proto::v1::{RenewOperatorRequest, RenewOperatorResponse, WhoAmIRequest};
 use serde_json::json;
 
 use crate::arguments::App;
@@ -46,6 +46,10 @@ enum Action {
     /// Asks the controller who the caller is, and until when.
     #[command(after_help = "Examples:\n  muster context show\n  muster context show --context production")]
     Show,
+    /// Asks the controller for a new certificate for the same key, and takes the CAs that are trusted now: while a CA is being replaced, and
+    /// before a certificate ends.
+    #[command(after_help = "Examples:\n  muster context renew\n  muster context renew --context production")]
+    Renew,
     /// Writes ca.pem, cert.pem and key.pem (0600) for clients that want files: grpcurl, Python, Go.
     #[command(
         after_help = "Examples:\n  muster context export tls && grpcurl -cacert tls/ca.pem -cert tls/cert.pem -key tls/key.pem 127.0.0.1:7400 list"
@@ -85,6 +89,7 @@ pub async fn run(app: &App, arguments: Arguments) -> Result<Exit, Fault> {
             app.console.note(&format!("imported {} into {}. Try: `muster status`", names.join(", "), own.display()));
         }
         Action::Show => show(app).await?,
+        Action::Renew => renew(app, &own).await?,
         Action::Export { folder, name } => {
             let files = context::export(&own, name.as_ref().or(app.context()), &folder)?;
             app.console.note(&format!("wrote {files} to {}; key.pem lets whoever reads it in as you", folder.display()));
@@ -111,6 +116,22 @@ async fn show(app: &App) -> Result<(), Fault> {
     app.console.show(&who, "muster.v1.WhoAmIResponse", || {
         format!("context {} at {}: {}", controller.context, controller.place, render::status::who(&who, clock::now()))
     })
+}
+
+async fn renew(app: &App, own: &std::path::Path) -> Result<(), Fault> {
+    let controller = app.controller()?;
+    let request = RenewOperatorRequest { csr_pem: context::request(own, &controller.context)? };
+    // One that was made and whose answer was lost hurts nobody: it is for the same key.
+    let answer: RenewOperatorResponse = controller
+        .call(Repeat::Safe, &request, |request| {
+            let mut client = controller.fleet();
+            async move { client.renew_operator(request).await }
+        })
+        .await?;
+    let ends = render::amount::age(answer.expires_at.as_ref(), clock::now());
+    let trusted = context::renewed(own, &controller.context, answer.certificate_pem, answer.ca_pem)?;
+    app.console.note(&format!("context {}: the new certificate ends {ends}; trusted: {}", controller.context, trusted.join(", ")));
+    Ok(())
 }
 
 fn list(app: &App, contexts: &[Summary]) -> Result<(), Fault> {

@@ -4,6 +4,7 @@ use muster_common::time::Timestamp;
 use muster_wire::proto::v1::{AgentStatus, Operator};
 
 use super::amount::{NOTHING, age, count};
+use super::authority::short;
 use super::table;
 
 /// Over so many milliseconds a clock is told to be off (issue: 5 s).
@@ -21,16 +22,30 @@ pub fn agents(agents: &[AgentStatus], now: Timestamp, indent: &str) -> String {
         };
         let build = if agent.build.is_empty() { NOTHING.to_owned() } else { agent.build.clone() };
         let heard = age(agent.last_heard_at.as_ref(), now);
-        vec![agent.name.clone(), agent.site.clone(), state, heard, build, offset(agent), age(agent.certificate_until.as_ref(), now)]
+        vec![
+            agent.name.clone(),
+            agent.site.clone(),
+            state,
+            heard,
+            build,
+            offset(agent),
+            age(agent.certificate_until.as_ref(), now),
+            authority(agent),
+        ]
     };
     let rows: Vec<_> = agents.iter().map(row).collect();
-    let mut text = table::table(&["AGENT", "SITE", "STATE", "HEARD", "BUILD", "CLOCK", "CERTIFICATE ENDS"], &rows, indent);
+    let mut text = table::table(&["AGENT", "SITE", "STATE", "HEARD", "BUILD", "CLOCK", "CERTIFICATE ENDS", "CA"], &rows, indent);
     for agent in agents {
         for problem in problems(agent) {
             text.push_str(&format!("{indent}! {}: {problem}\n", agent.name));
         }
     }
     text
+}
+
+/// The CA of its certificate, as `muster ca status` shows it.
+fn authority(agent: &AgentStatus) -> String {
+    if agent.authority.is_empty() { NOTHING.to_owned() } else { short(&agent.authority).to_owned() }
 }
 
 /// How far the clock is off: `+0.2 s`.
@@ -84,14 +99,15 @@ mod tests {
             clock_offset_ms: -6_300,
             certificate_until: at(1_764_864_000),
             refused_calls: 2,
+            authority: "ab".repeat(32),
             ..AgentStatus::default()
         };
         let ankara = AgentStatus { name: "ankara-db1".into(), site: "ankara".into(), ..AgentStatus::default() };
         assert_eq!(
             agents(&[istanbul, ankara], now, ""),
-            "AGENT         SITE      STATE         HEARD   BUILD  CLOCK   CERTIFICATE ENDS\n\
-             istanbul-db1  istanbul  connected     1s ago  0.1.0  -6.3 s  in 10d\n\
-             ankara-db1    ankara    never joined  -       -      -       -\n\
+            "AGENT         SITE      STATE         HEARD   BUILD  CLOCK   CERTIFICATE ENDS  CA\n\
+             istanbul-db1  istanbul  connected     1s ago  0.1.0  -6.3 s  in 10d            abababababab\n\
+             ankara-db1    ankara    never joined  -       -      -       -                 -\n\
              ! istanbul-db1: its clock is off by -6.3 s. HINT: start chrony or ntpd there\n\
              ! istanbul-db1: 2 of its calls were refused: they spoke for what is not its own\n"
         );

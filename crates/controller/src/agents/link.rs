@@ -20,6 +20,7 @@ use crate::agents::observations::Observations;
 use crate::agents::roster::Roster;
 use crate::agents::session::Session;
 use crate::api::roles::Roles;
+use crate::ca::authorities::Authorities;
 use crate::metrics::Metrics;
 use crate::operation::handle::Operations;
 use crate::schedule::clock::Clock;
@@ -52,6 +53,8 @@ pub struct Agents {
     pub pauses: Pauses,
     /// Which certificates count no longer.
     pub revocations: Revocations,
+    /// The CAs in force.
+    pub authorities: Authorities,
     /// Where sessions run.
     pub gate: TaskGate,
     /// What is counted.

@@ -21,7 +21,7 @@ use muster_wire::convert::{duration_to_proto, timestamp_from_proto, timestamp_to
 use muster_wire::proto::agent::v1::session_request::Message as FromAgent;
 use muster_wire::proto::agent::v1::session_response::Message as ToAgent;
 use muster_wire::proto::agent::v1::{
-    AgentHeartbeat, ControllerHeartbeat, Goodbye, Hello, ObservationReport, SessionRequest, SessionResponse, Welcome,
+    AgentHeartbeat, ControllerHeartbeat, Goodbye, Hello, ObservationReport, SessionRequest, SessionResponse, Trust, Welcome,
 };
 use muster_wire::status::status;
 use opentelemetry::KeyValue;
@@ -39,6 +39,8 @@ use crate::store::{agents, certificates};
 pub const HELLO: Duration = Duration::from_secs(10);
 /// An agent that was not heard for so long is lost. It sends a heartbeat each 2 s.
 pub const LOST: Duration = Duration::from_secs(8);
+/// The most CAs of which it is kept that an agent trusts them.
+const MOST_AUTHORITIES: usize = 8;
 /// How many answers may wait before the agent is no longer read from.
 const PENDING: usize = 64;
 /// How long the last message may take.
@@ -76,11 +78,14 @@ pub struct Session {
     peer: Peer,
     outgoing: mpsc::Sender<Result<SessionResponse, Status>>,
     pending: VecDeque<SessionResponse>,
+    /// The CAs that the agent trusts, and those that it was told to: fingerprints.
+    trusts: Vec<String>,
+    told: Vec<String>,
 }
 
 impl Session {
     pub(super) fn new(shared: Agents, peer: Peer, outgoing: mpsc::Sender<Result<SessionResponse, Status>>) -> Self {
-        Self { shared, peer, outgoing, pending: VecDeque::new() }
+        Self { shared, peer, outgoing, pending: VecDeque::new(), trusts: Vec::new(), told: Vec::new() }
     }
 
     /// Talks until one of the two goes.
@@ -121,6 +126,7 @@ impl Session {
             Over::Goodbye("refused", refusal.goodbye())
         })?;
         let now = clock::now();
+        self.trusts = fingerprints(&hello.trusted_authorities);
         self.remember(&hello, now).await?;
         // The older session ends from here on; what it hears before it noticed is news all the same.
         let place = self.shared.courier.connect(&self.peer.agent);
@@ -139,6 +145,7 @@ impl Session {
             now: Some(timestamp_to_proto(clock::now())),
         };
         self.push(ToAgent::Welcome(welcome));
+        self.push_trust();
         if let Some(assignment) = self.shared.assigner.reconcile(&self.peer.agent, revision, behind).await? {
             self.push(ToAgent::Assignment(assignment));
         }
@@ -157,6 +164,8 @@ impl Session {
             key_fingerprint: &certificate.key_fingerprint.to_string(),
             serial: certificate.serial.as_str(),
             certificate_until: certificate.not_after,
+            authority: &certificate.authority.map(|print| print.to_string()).unwrap_or_default(),
+            trusts: &self.trusts,
             build: &build,
             encryption_key: &hex::encode(&hello.encryption_key),
             highest_term: hello.highest_term,
@@ -199,6 +208,9 @@ impl Session {
         tokio::pin!(expired);
         let outgoing = self.outgoing.clone();
         let mut heard = Instant::now();
+        let mut authorities = self.shared.authorities.changes();
+        // What changed since the Welcome is told again.
+        authorities.mark_changed();
         loop {
             tokio::select! {
                 biased;
@@ -222,6 +234,7 @@ impl Session {
                     Ok(None) | Err(_) => return Over::Closed,
                 },
                 () = tokio::time::sleep_until((heard + LOST).into()) => return Over::Lost,
+                changed = authorities.changed() => if changed.is_ok() { self.push_trust() },
             }
         }
     }
@@ -243,6 +256,12 @@ impl Session {
             Some(FromAgent::Applied(applied)) => {
                 self.shared.roster.applied(&self.peer.agent, applied.revision, applied.problems);
                 return Ok(());
+            }
+            Some(FromAgent::TrustKept(kept)) => {
+                self.trusts = fingerprints(&kept.authorities);
+                let mut write = self.shared.store.write().await?;
+                agents::trusts(write.connection(), &self.peer.agent, &self.trusts).await?;
+                return Ok(write.commit().await?);
             }
             Some(FromAgent::Accepted(accepted)) => AgentNews::TakenOn { command_id: accepted.command_id },
             Some(FromAgent::Progress(progress)) => AgentNews::Progress(progress),
@@ -307,6 +326,18 @@ impl Session {
         }
     }
 
+    /// Tells the agent which CAs to trust, where it does not trust just these or has a certificate of one that does not sign any more.
+    fn push_trust(&mut self) {
+        let current = self.shared.authorities.current();
+        let signs = current.signs().fingerprint();
+        let all: Vec<String> = current.all().map(|authority| authority.fingerprint().to_string()).collect();
+        if self.told == all || self.trusts == all && self.peer.caller.certificate.authority == Some(signs) {
+            return;
+        }
+        self.told = all;
+        self.push(ToAgent::Trust(Trust { ca_pem: current.pem(), signs: signs.to_string() }));
+    }
+
     fn push(&mut self, message: ToAgent) {
         self.pending.push_back(SessionResponse { message: Some(message) });
     }
@@ -354,6 +385,12 @@ impl Session {
             tracing::debug!("the agent did not take the last message");
         }
     }
+}
+
+/// What are fingerprints among what an agent lists; a few.
+fn fingerprints(told: &[String]) -> Vec<String> {
+    let is_one = |text: &&String| text.parse::<muster_identity::fingerprint::Fingerprint>().is_ok();
+    told.iter().filter(is_one).take(MOST_AUTHORITIES).cloned().collect()
 }
 
 fn protocol(what: &str) -> Fault {

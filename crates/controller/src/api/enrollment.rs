@@ -76,7 +76,8 @@ async fn enroll(api: &Api, peer: String, message: &EnrollRequest) -> Result<Enro
     }
     let invited = tokens::take(connection, &hash, &csr.key_fingerprint().to_string(), now).await?.ok_or_else(not_good)?;
     let life = api.config.agent_certificate_life;
-    let issued = api.authority.issue_agent(&csr, &invited.site, &invited.agent, now, life).map_err(|error| unsigned(&error))?;
+    let authorities = api.agents.authorities.current();
+    let issued = authorities.signs().issue_agent(&csr, &invited.site, &invited.agent, now, life).map_err(|error| unsigned(&error))?;
     let key = issued.key_fingerprint.to_string();
     let subject = format!("agent/{}", invited.agent);
     let before = agents::get(connection, &invited.agent).await?;
@@ -85,7 +86,7 @@ async fn enroll(api: &Api, peer: String, message: &EnrollRequest) -> Result<Enro
         certificates::revoke_subject(connection, &subject, "the agent joined again with another key", now).await?;
     }
     agents::joined(connection, &invited.agent, &invited.site, &key, issued.serial.as_str(), issued.not_after).await?;
-    certificates::issued(connection, &subject, issued.serial.as_str(), &key, issued.not_after, now).await?;
+    certificates::keep(connection, &subject, &issued, now).await?;
     audit::append(connection, joined(&invited, peer, issued.serial.as_str(), now)).await?;
     write.commit().await?;
     if replaced {
@@ -96,7 +97,7 @@ async fn enroll(api: &Api, peer: String, message: &EnrollRequest) -> Result<Enro
     tracing::info!(agent = %invited.agent, site = %invited.site, serial = %issued.serial, "agent joined");
     Ok(EnrollResponse {
         certificate_pem: issued.pem,
-        ca_pem: api.authority.pem().to_owned(),
+        ca_pem: authorities.pem(),
         agent: invited.agent.to_string(),
         site: invited.site.to_string(),
         expires_at: Some(timestamp_to_proto(issued.not_after)),
@@ -112,20 +113,16 @@ async fn renew(api: &Api, peer: &Peer, message: &RenewRequest) -> Result<RenewRe
     }
     let now = clock::now();
     let life = api.config.agent_certificate_life;
-    let issued = api.authority.issue_agent(&csr, &peer.site, &peer.agent, now, life).map_err(|error| unsigned(&error))?;
+    let authorities = api.agents.authorities.current();
+    let issued = authorities.signs().issue_agent(&csr, &peer.site, &peer.agent, now, life).map_err(|error| unsigned(&error))?;
     let mut write = api.agents.store.write().await?;
     let connection = write.connection();
     agents::renewed(connection, &peer.agent, issued.serial.as_str(), issued.not_after).await?;
-    let key = issued.key_fingerprint.to_string();
-    certificates::issued(connection, &format!("agent/{}", peer.agent), issued.serial.as_str(), &key, issued.not_after, now).await?;
+    certificates::keep(connection, &format!("agent/{}", peer.agent), &issued, now).await?;
     write.commit().await?;
     api.agents.metrics.certificates.add(1, &[KeyValue::new("why", "renew")]);
     tracing::info!(agent = %peer.agent, serial = %issued.serial, "certificate renewed");
-    Ok(RenewResponse {
-        certificate_pem: issued.pem,
-        ca_pem: api.authority.pem().to_owned(),
-        expires_at: Some(timestamp_to_proto(issued.not_after)),
-    })
+    Ok(RenewResponse { certificate_pem: issued.pem, ca_pem: authorities.pem(), expires_at: Some(timestamp_to_proto(issued.not_after)) })
 }
 
 /// Recorded with what it records: anybody can call, and a record beforehand of each would fill the log.

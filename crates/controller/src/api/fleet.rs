@@ -11,16 +11,17 @@ use muster_wire::convert::timestamp_to_proto;
 use muster_wire::page;
 use muster_wire::proto::v1::fleet_service_server::FleetService;
 use muster_wire::proto::v1::{
-    CreateJoinTokenRequest, CreateJoinTokenResponse, IssueOperatorRequest, IssueOperatorResponse, ListAgentsRequest, ListAgentsResponse,
-    ListOperatorsRequest, ListOperatorsResponse, Operator, RevokeAgentRequest, RevokeAgentResponse, RevokeOperatorRequest,
-    RevokeOperatorResponse,
+    CreateJoinTokenRequest, CreateJoinTokenResponse, GetAuthoritiesRequest, GetAuthoritiesResponse, IssueOperatorRequest,
+    IssueOperatorResponse, ListAgentsRequest, ListAgentsResponse, ListOperatorsRequest, ListOperatorsResponse, Operator,
+    RenewOperatorRequest, RenewOperatorResponse, RetireAuthorityRequest, RetireAuthorityResponse, RevokeAgentRequest, RevokeAgentResponse,
+    RevokeOperatorRequest, RevokeOperatorResponse, RotateAuthorityRequest, RotateAuthorityResponse,
 };
 use opentelemetry::KeyValue;
 use tonic::{Request, Response, Status};
 
 use super::enrollment::{csr, unsigned};
 use super::status_page::agent_status;
-use super::{Api, answer, no_name, some_duration, subject_of};
+use super::{Api, answer, authority, caller_of, no_name, some_duration, subject_of};
 use crate::agents::courier::End;
 use crate::inventory::{Kind, not_found};
 use crate::store::{agents, certificates, operators, tokens};
@@ -64,6 +65,30 @@ impl FleetService for Api {
 
     async fn list_operators(&self, request: Request<ListOperatorsRequest>) -> Result<Response<ListOperatorsResponse>, Status> {
         answer(self.operators_page(request.into_inner()).await)
+    }
+
+    async fn renew_operator(&self, request: Request<RenewOperatorRequest>) -> Result<Response<RenewOperatorResponse>, Status> {
+        let caller = caller_of(&request)?;
+        let message = request.into_inner();
+        let api = self.clone();
+        self.detached("renew an operator", async move { authority::renew_operator(&api, &caller, &message).await }).await.map(Response::new)
+    }
+
+    async fn get_authorities(&self, _request: Request<GetAuthoritiesRequest>) -> Result<Response<GetAuthoritiesResponse>, Status> {
+        answer(authority::get(self).await)
+    }
+
+    async fn rotate_authority(&self, request: Request<RotateAuthorityRequest>) -> Result<Response<RotateAuthorityResponse>, Status> {
+        let caller = subject_of(&request)?;
+        let api = self.clone();
+        self.detached("rotate the CA", async move { authority::rotate(&api, &caller).await }).await.map(Response::new)
+    }
+
+    async fn retire_authority(&self, request: Request<RetireAuthorityRequest>) -> Result<Response<RetireAuthorityResponse>, Status> {
+        let caller = subject_of(&request)?;
+        let message = request.into_inner();
+        let api = self.clone();
+        self.detached("retire a CA", async move { authority::retire(&api, &caller, &message).await }).await.map(Response::new)
     }
 
     async fn revoke_operator(&self, request: Request<RevokeOperatorRequest>) -> Result<Response<RevokeOperatorResponse>, Status> {
@@ -125,8 +150,10 @@ async fn create_token(api: &Api, caller: &str, message: CreateJoinTokenRequest) 
     }
     let now = clock::now();
     let expires = now.plus(life);
-    let token =
-        JoinToken { endpoints: api.config.endpoints.clone(), authority: api.authority.fingerprint(), secret: JoinSecret::generate() };
+    // A CA that is retired now ends this token with all others, or the token pins the new one.
+    let steady = api.agents.authorities.steady().await;
+    let authority = api.agents.authorities.current().in_force.fingerprint();
+    let token = JoinToken { endpoints: api.config.endpoints.clone(), authority, secret: JoinSecret::generate() };
     let mut write = api.agents.store.write().await?;
     let elsewhere = agents::get(write.connection(), &agent).await?.filter(|known| known.site != site && !known.revoked);
     let named = declared.instances_kept_by(&agent).find(|instance| instance.site != site).map(|instance| instance.site);
@@ -137,6 +164,7 @@ async fn create_token(api: &Api, caller: &str, message: CreateJoinTokenRequest) 
     let invited = tokens::Invited { site, agent };
     tokens::insert(write.connection(), &token.secret.hash().to_hex(), &invited, expires, now).await?;
     write.commit().await?;
+    drop(steady);
     tracing::info!(caller, agent = %invited.agent, site = %invited.site, "join token made");
     Ok(CreateJoinTokenResponse { token: token.reveal(), expires_at: Some(timestamp_to_proto(expires)) })
 }
@@ -173,20 +201,20 @@ async fn issue_operator(api: &Api, caller: &str, message: IssueOperatorRequest) 
         return Err(Fault::refused(ErrorKind::InvalidArgument, "validity: more than 400 days").hint("issue it again before it ends"));
     }
     let now = clock::now();
-    let issued = api.authority.issue_operator(&csr, &name, now, life).map_err(|error| unsigned(&error))?;
+    let authorities = api.agents.authorities.current();
+    let issued = authorities.signs().issue_operator(&csr, &name, now, life).map_err(|error| unsigned(&error))?;
     let mut write = api.agents.store.write().await?;
     let connection = write.connection();
     keep_an_admin(connection, &name, Some(role)).await?;
     operators::issued(connection, &name, role, issued.serial.as_str(), issued.not_after).await?;
-    let key = issued.key_fingerprint.to_string();
-    certificates::issued(connection, &format!("operator/{name}"), issued.serial.as_str(), &key, issued.not_after, now).await?;
+    certificates::keep(connection, &format!("operator/{name}"), &issued, now).await?;
     write.commit().await?;
     api.agents.roles.reload(&api.agents.store, &api.agents.revocations).await?;
     api.agents.metrics.certificates.add(1, &[KeyValue::new("why", "operator")]);
     tracing::info!(caller, operator = %name, %role, serial = %issued.serial, "operator's certificate issued");
     Ok(IssueOperatorResponse {
         certificate_pem: issued.pem,
-        ca_pem: api.authority.pem().to_owned(),
+        ca_pem: authorities.pem(),
         expires_at: Some(timestamp_to_proto(issued.not_after)),
         endpoints: api.config.endpoints.iter().map(ToString::to_string).collect(),
     })

@@ -5,6 +5,7 @@
 //! a task of its own, so that a client that goes away does not cut it in half; every failure is a status made by `wire::status`.
 
 pub mod audit;
+pub mod authority;
 pub mod enrollment;
 pub mod fleet;
 pub mod inventory;
@@ -25,7 +26,6 @@ use std::time::Duration;
 
 use muster_common::fault::{ErrorKind, Fault};
 use muster_common::time::Timestamp;
-use muster_identity::authority::Authority;
 use muster_identity::caller::Caller;
 use muster_identity::gate;
 use muster_identity::identity::Identity;
@@ -58,8 +58,6 @@ pub struct Api {
     pub audit: Watcher,
     /// The controller's own backups.
     pub keeper: Keeper,
-    /// Signs certificates.
-    pub authority: Arc<Authority>,
     /// The configuration in force.
     pub config: Arc<Config>,
     /// Since when this process runs.
@@ -69,6 +67,24 @@ pub struct Api {
 }
 
 impl Api {
+    /// Backs the controller up now, where that is configured: its CA has changed. What comes of it is told where the nightly one's is.
+    pub fn back_up_soon(&self) {
+        if self.keeper.plan().is_none() {
+            return;
+        }
+        let api = self.clone();
+        let taken = async move {
+            let taken = async { api.keeper.take(api.agents.store.read().await?).await };
+            if let Err(error) = taken.await {
+                tracing::error!(
+                    error = format!("{error:#}"),
+                    "back the controller up after its CA changed; it is tried again in 15 minutes"
+                );
+            }
+        };
+        self.agents.gate.spawn("own backup of the changed CA", tracing::Span::none(), taken);
+    }
+
     /// Runs what must not be cut in half in a task of its own and waits for it.
     async fn detached<T: Send + 'static>(
         &self,

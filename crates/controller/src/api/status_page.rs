@@ -226,6 +226,7 @@ pub(super) fn agent_status(agents: &Agents, record: agents::Record) -> AgentStat
         encryption_key: record.encryption_key,
         refused_calls: record.refused_calls.saturating_add(live.refused),
         revoked: record.revoked,
+        authority: record.authority,
     }
 }
 

@@ -1,5 +1,7 @@
-//! The controller's CA on disk: its folder, the sealing of its key, where the passphrase comes from.
+//! The controller's CA: its folder, the sealing of its key, where the passphrase comes from, and how it is replaced by another.
 
+pub mod authorities;
 pub mod folder;
 pub mod passphrase;
+pub mod retirement;
 pub mod sealed_key;

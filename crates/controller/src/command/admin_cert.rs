@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use muster_common::name::Name;
 use muster_identity::caller::Role;
-use muster_identity::context::Contexts;
+use muster_identity::context::{Contexts, OperatorContext};
 
 use super::operator_file;
 use crate::ca::folder::CaFolder;
@@ -37,7 +37,8 @@ impl AdminCert {
         let authority = CaFolder::of(&config).load().context("load the CA; HINT: `muster-controller init` makes one")?;
         anyhow::ensure!(!self.out.exists(), "{} exists; HINT: name another file", self.out.display());
         let life = config.operator_certificate_life;
-        let context = operator_file::make(&config, &authority, &self.name, Role::Admin, &self.context, life)?;
+        let context = operator_file::make(&config, authority.signs(), &self.name, Role::Admin, &self.context, life)?;
+        let context = OperatorContext { authority: authority.pem(), ..context };
         Contexts::single(context).store(&self.out).context("write the operator's file")?;
         println!("made {} for {}, an admin; a running controller knows it within 2 seconds", self.out.display(), self.name);
         println!("next: muster context import {}", self.out.display());

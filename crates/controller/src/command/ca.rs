@@ -2,8 +2,9 @@
 
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::Subcommand;
+use muster_service::clock;
 
 use crate::ca::folder::CaFolder;
 use crate::config::{self, Flags};
@@ -21,6 +22,23 @@ enum Verb {
     ///
     /// Example: muster-controller ca encrypt --config /etc/muster/controller.yaml --new-passphrase-file /etc/muster/ca.passphrase
     Encrypt(Encrypt),
+    /// Begins to replace the CA by one that was made elsewhere. A running controller takes it in within two seconds. For one that the controller
+    /// makes itself: `muster ca rotate`.
+    ///
+    /// Example: muster-controller ca rotate --config /etc/muster/controller.yaml --ca-certificate chain.pem --ca-key ca.key
+    Rotate(Rotate),
+}
+
+#[derive(Debug, clap::Args)]
+struct Rotate {
+    #[command(flatten)]
+    flags: Flags,
+    /// The new CA's certificate, those above it, the root last, in PEM.
+    #[arg(long, value_name = "FILE")]
+    ca_certificate: PathBuf,
+    /// Its key: P-256, PKCS#8 in PEM, mode 600.
+    #[arg(long, value_name = "FILE")]
+    ca_key: PathBuf,
 }
 
 #[derive(Debug, clap::Args)]
@@ -38,7 +56,28 @@ impl Ca {
     /// # Errors
     /// Where there is no CA, the present passphrase is another, or a file cannot be written.
     pub fn run(self) -> Result<()> {
-        let Verb::Encrypt(asked) = self.verb;
+        match self.verb {
+            Verb::Encrypt(asked) => asked.run(),
+            Verb::Rotate(asked) => asked.run(),
+        }
+    }
+}
+
+impl Rotate {
+    fn run(self) -> Result<()> {
+        let config = config::load(&self.flags)?;
+        let folder = CaFolder::of(&config);
+        let domain = folder.load().context("load the CA")?.in_force.trust_domain().clone();
+        let new = folder.begin_given_rotation(&self.ca_certificate, &self.ca_key, &domain, clock::now())?;
+        println!("the new CA {} is beside the old one; a running controller trusts it and signs by it within 2 seconds", new.fingerprint());
+        println!("next: muster ca status");
+        Ok(())
+    }
+}
+
+impl Encrypt {
+    fn run(self) -> Result<()> {
+        let asked = self;
         let config = config::load(&asked.flags)?;
         for path in CaFolder::of(&config).encrypt(&asked.new_passphrase_file)? {
             println!("sealed {}", path.display());

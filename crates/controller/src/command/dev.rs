@@ -6,13 +6,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use muster_common::name::Name;
-use muster_identity::authority::Authority;
 use muster_identity::caller::Role;
-use muster_identity::context::{Contexts, default_path};
+use muster_identity::context::{Contexts, OperatorContext, default_path};
 use muster_service::clock;
 
 use super::{init, operator_file, run};
-use crate::ca::folder::CaFolder;
+use crate::ca::folder::{CaFolder, Loaded};
 use crate::config::{self, Config, Flags};
 
 /// What `dev` takes.
@@ -34,7 +33,10 @@ impl Dev {
         let config = config::for_dev(&self.flags, &usual_state_directory()?)?;
         anyhow::ensure!(config.listen.port() != 0, "dev needs a port that stays; HINT: give --listen 127.0.0.1:PORT");
         let folder = CaFolder::of(&config);
-        let authority = if folder.exists() { folder.load().context("load the CA")? } else { init::make(&config)? };
+        if !folder.exists() {
+            init::make(&config)?;
+        }
+        let authority = folder.load().context("load the CA")?;
         let contexts = default_path(|name| std::env::var_os(name))
             .context("find the place of contexts: neither MUSTER_CONTEXT_FILE nor HOME is set; HINT: export one of them")?;
         write_context(&config, &authority, &self.context, &contexts)?;
@@ -51,19 +53,20 @@ fn usual_state_directory() -> Result<PathBuf> {
 }
 
 /// Writes the admin's context, unless there is one that still counts.
-fn write_context(config: &Config, authority: &Authority, name: &Name, path: &Path) -> Result<()> {
+fn write_context(config: &Config, authority: &Loaded, name: &Name, path: &Path) -> Result<()> {
     let mut contexts = Contexts::load(path).context("read the contexts of muster")?;
     if let Ok(present) = contexts.find(Some(name))
         && present.endpoints == config.endpoints
         && let Ok(credentials) = present.credentials()
-        && credentials.authority() == authority.certificate()
+        && credentials.own().authority == Some(authority.signs().fingerprint())
+        && credentials.trusted().contains(&authority.in_force.fingerprint())
         && !credentials.are_due(clock::now())
     {
         return Ok(());
     }
     let operator: Name = "admin".parse().context("name the admin")?;
-    let context = operator_file::make(config, authority, &operator, Role::Admin, name, config.operator_certificate_life)?;
-    contexts.put(context);
+    let context = operator_file::make(config, authority.signs(), &operator, Role::Admin, name, config.operator_certificate_life)?;
+    contexts.put(OperatorContext { authority: authority.pem(), ..context });
     contexts.store(path).context("write the context of muster")
 }
 

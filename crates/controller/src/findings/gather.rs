@@ -183,7 +183,11 @@ pub fn world(api: &Api, read: &Read, refused: &BTreeMap<Name, (Timestamp, u64)>)
     });
     World {
         now: clock::now(),
-        controller: Controller { behind: read.behind.clone(), disk: disk(&api.config.state_directory) },
+        controller: Controller {
+            behind: read.behind.clone(),
+            disk: disk(&api.config.state_directory),
+            rotating_since: api.agents.authorities.current().next.as_ref().map(|(_, since)| *since),
+        },
         components: components.collect(),
         agents: read.agents.iter().map(|record| agent(api, record, refused)).collect(),
         operators: read.operators.clone(),

@@ -28,6 +28,9 @@ const OPERATOR_CERTIFICATE: std::time::Duration = std::time::Duration::from_secs
 /// A verification that passed longer ago is told.
 const VERIFICATION_OLD: std::time::Duration = std::time::Duration::from_secs(14 * 86_400);
 
+/// A CA that is being replaced for longer is told.
+const ROTATION_OPEN: std::time::Duration = std::time::Duration::from_secs(7 * 86_400);
+
 /// A controller's disk with this much left has room, however small a part of it that is.
 const ROOM: u64 = 10 << 30;
 
@@ -236,6 +239,11 @@ impl Judges {
         if let Some(disk) = world.controller.disk.as_ref().filter(|disk| disk.free.saturating_mul(10) < disk.total && disk.free < ROOM) {
             let told = format!("{} of {} free at {}", Size(disk.free), Size(disk.total), disk.path);
             self.holds(Rule::ControllerDiskNearlyFull, Subject::Controller, None, told, format!("`df -h {}`", disk.path));
+        }
+        let open = world.controller.rotating_since.map(|since| world.now.since(since)).filter(|open| *open > ROTATION_OPEN);
+        if let Some(open) = open {
+            let told = format!("the old CA and the new one are both trusted since {}", seconds(open));
+            self.holds(Rule::RotationOpen, Subject::Controller, None, told, String::new());
         }
     }
 }

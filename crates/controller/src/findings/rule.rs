@@ -109,6 +109,8 @@ pub enum Rule {
     ControllerBehind,
     /// Less than a tenth, and less than 10 GiB, of the file system below the controller's state is free.
     ControllerDiskNearlyFull,
+    /// The CA has been replaced for more than 7 days, and the old one is not retired.
+    RotationOpen,
 }
 
 /// What must be seen before a rule can be said to hold no longer: what nobody sees keeps its findings.

@@ -26,7 +26,7 @@ const AT_ONCE: (u64, u64) = (0, 0);
 const SEEN: (u64, u64) = (10, 20);
 
 /// As many lines as rules: the last one's number tells.
-const RULES: usize = Rule::ControllerDiskNearlyFull as usize + 1;
+const RULES: usize = Rule::RotationOpen as usize + 1;
 
 /// The table, in the order of the enum.
 pub const TABLE: [About; RULES] = [
@@ -461,6 +461,15 @@ pub const TABLE: [About; RULES] = [
         Needs::Nothing,
         "Less than a tenth, and less than 10 GiB, of the file system below the controller's state is free.",
         "free space on the controller's machine before it can accept nothing more",
+    ),
+    line(
+        Rule::RotationOpen,
+        "RotationOpen",
+        Warning,
+        AT_ONCE,
+        Needs::Nothing,
+        "The CA has been replaced for more than 7 days, and the old one is not retired.",
+        "`muster ca status` tells who still needs the old one; then `muster ca retire`",
     ),
 ];
 

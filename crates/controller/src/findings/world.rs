@@ -31,6 +31,8 @@ pub struct Controller {
     pub behind: String,
     /// The file system below its state. `None`: not known.
     pub disk: Option<Disk>,
+    /// Since when the CA is being replaced. `None`: it is not.
+    pub rotating_since: Option<Timestamp>,
 }
 
 /// A file system.

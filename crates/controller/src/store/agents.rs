@@ -29,10 +29,14 @@ pub struct Record {
     pub refused_calls: u64,
     /// Whether it is revoked.
     pub revoked: bool,
+    /// The CA of the certificate that it showed last. Empty: not known.
+    pub authority: String,
+    /// The CAs that it trusts, as it told.
+    pub trusts: Vec<String>,
 }
 
-const SELECT: &str =
-    "SELECT name, site, key_fingerprint, encryption_key, cert_until, build, last_heard, refused_calls, revoked FROM agents";
+const SELECT: &str = "SELECT name, site, key_fingerprint, encryption_key, cert_until, build, last_heard, refused_calls, revoked, authority, \
+    trusts FROM agents";
 
 /// All agents, by name.
 ///
@@ -106,6 +110,10 @@ pub struct Told<'a> {
     pub serial: &'a str,
     /// Its certificate's end.
     pub certificate_until: Timestamp,
+    /// The CA of its certificate.
+    pub authority: &'a str,
+    /// The CAs that it trusts.
+    pub trusts: &'a [String],
     /// Its version.
     pub build: &'a str,
     /// Its X25519 public key, in hexadecimal digits.
@@ -122,10 +130,11 @@ pub struct Told<'a> {
 /// The database's.
 pub async fn connected(connection: &mut Connection, told: &Told<'_>, now: Timestamp) -> Result<(), StoreError> {
     query(
-        "INSERT INTO agents (name, site, key_fingerprint, serial, cert_until, build, encryption_key, highest_term, highest_sequence, last_heard) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT (name) DO UPDATE SET cert_until = excluded.cert_until, \
+        "INSERT INTO agents (name, site, key_fingerprint, serial, cert_until, build, encryption_key, highest_term, highest_sequence, last_heard, \
+         authority, trusts) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) ON CONFLICT (name) DO UPDATE SET cert_until = excluded.cert_until, \
          serial = excluded.serial, build = excluded.build, encryption_key = excluded.encryption_key, highest_term = excluded.highest_term, \
-         highest_sequence = excluded.highest_sequence, last_heard = excluded.last_heard",
+         highest_sequence = excluded.highest_sequence, last_heard = excluded.last_heard, \
+         authority = excluded.authority, trusts = excluded.trusts",
     )
     .bind(told.name.as_str())
     .bind(told.site.as_str())
@@ -137,8 +146,19 @@ pub async fn connected(connection: &mut Connection, told: &Told<'_>, now: Timest
     .bind(to_sql(told.highest_term))
     .bind(to_sql(told.highest_sequence))
     .bind(now.0)
+    .bind(told.authority)
+    .bind(told.trusts.join(","))
     .execute(connection)
     .await?;
+    Ok(())
+}
+
+/// Keeps which CAs an agent trusts.
+///
+/// # Errors
+/// The database's.
+pub async fn trusts(connection: &mut Connection, name: &Name, trusts: &[String]) -> Result<(), StoreError> {
+    query("UPDATE agents SET trusts = $1 WHERE name = $2").bind(trusts.join(",")).bind(name.as_str()).execute(connection).await?;
     Ok(())
 }
 
@@ -177,5 +197,7 @@ fn read(row: &Row) -> Result<Record, StoreError> {
         last_heard: row.try_get::<Option<i64>, _>(6)?.map(Timestamp),
         refused_calls: from_sql(row.try_get(7)?),
         revoked: row.try_get::<i64, _>(8)? != 0,
+        authority: row.try_get(9)?,
+        trusts: row.try_get::<String, _>(10)?.split(',').filter(|print| !print.is_empty()).map(str::to_owned).collect(),
     })
 }

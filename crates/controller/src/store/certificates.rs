@@ -1,32 +1,56 @@
 //! Certificates that were issued, and what of them is revoked.
 
 use muster_common::time::Timestamp;
+use muster_identity::authority::Issued;
 
 use crate::store::Connection;
 use crate::store::error::StoreError;
 use crate::store::sql::query;
 
+/// A certificate that was signed.
+#[derive(Clone, Debug)]
+pub struct Signed<'a> {
+    /// Its number.
+    pub serial: &'a str,
+    /// SHA-256 of its key, in hexadecimal digits.
+    pub key: &'a str,
+    /// SHA-256 of its CA, in hexadecimal digits. Empty: not known.
+    pub authority: &'a str,
+    /// Its end.
+    pub until: Timestamp,
+}
+
 /// Keeps a certificate until it ends; forgets those that have ended.
 ///
 /// # Errors
 /// The database's.
-pub async fn issued(
-    connection: &mut Connection,
-    subject: &str,
-    serial: &str,
-    key: &str,
-    until: Timestamp,
-    now: Timestamp,
-) -> Result<(), StoreError> {
+pub async fn issued(connection: &mut Connection, subject: &str, signed: &Signed<'_>, now: Timestamp) -> Result<(), StoreError> {
     query("DELETE FROM certificates WHERE until < $1").bind(now.0).execute(&mut *connection).await?;
-    query("INSERT INTO certificates (serial, subject, key_fingerprint, until) VALUES ($1, $2, $3, $4) ON CONFLICT (serial) DO NOTHING")
-        .bind(serial)
+    let insert = "INSERT INTO certificates (serial, subject, key_fingerprint, until, authority) VALUES ($1, $2, $3, $4, $5) \
+        ON CONFLICT (serial) DO NOTHING";
+    query(insert)
+        .bind(signed.serial)
         .bind(subject)
-        .bind(key)
-        .bind(until.0)
+        .bind(signed.key)
+        .bind(signed.until.0)
+        .bind(signed.authority)
         .execute(connection)
         .await?;
     Ok(())
+}
+
+/// Operators (`operator/ada`) with a good certificate of another CA than `authority`, and none of that one for the same key.
+///
+/// # Errors
+/// The database's.
+pub async fn operators_of_another(connection: &mut Connection, authority: &str, now: Timestamp) -> Result<Vec<String>, StoreError> {
+    const OF_ANOTHER: &str = "SELECT DISTINCT c.subject FROM certificates c WHERE c.until > $1 AND c.authority <> $2 \
+        AND c.subject LIKE 'operator/%' \
+        AND NOT EXISTS (SELECT 1 FROM certificates n WHERE n.key_fingerprint = c.key_fingerprint AND n.authority = $2) \
+        AND NOT EXISTS (SELECT 1 FROM revoked_keys k WHERE k.fingerprint = c.key_fingerprint) \
+        AND NOT EXISTS (SELECT 1 FROM revoked_serials s WHERE s.serial = c.serial) ORDER BY c.subject LIMIT 10000";
+    let rows = query(OF_ANOTHER).bind(now.0).bind(authority).fetch_all(connection).await?;
+    rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
 }
 
 /// Revokes all certificates of a subject that are known, and their keys.
@@ -89,4 +113,14 @@ pub async fn revoked_serials(connection: &mut Connection, most: u32) -> Result<V
 pub async fn revoked_keys(connection: &mut Connection) -> Result<Vec<String>, StoreError> {
     let rows = query("SELECT fingerprint FROM revoked_keys").fetch_all(connection).await?;
     rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
+}
+
+/// Keeps a certificate that was just signed, as [`issued`].
+///
+/// # Errors
+/// The database's.
+pub async fn keep(connection: &mut Connection, subject: &str, certificate: &Issued, now: Timestamp) -> Result<(), StoreError> {
+    let (key, authority) = (certificate.key_fingerprint.to_string(), certificate.authority.to_string());
+    let serial = certificate.serial.as_str();
+    issued(connection, subject, &Signed { serial, key: &key, authority: &authority, until: certificate.not_after }, now).await
 }

@@ -12,13 +12,14 @@ struct Migration {
     sql: &'static str,
 }
 
-const MIGRATIONS: [Migration; 6] = [
+const MIGRATIONS: [Migration; 7] = [
     Migration { version: 1, sql: include_str!("../../migrations/0001_first.sql") },
     Migration { version: 2, sql: include_str!("../../migrations/0002_identities.sql") },
     Migration { version: 3, sql: include_str!("../../migrations/0003_pauses.sql") },
     Migration { version: 4, sql: include_str!("../../migrations/0004_findings.sql") },
     Migration { version: 5, sql: include_str!("../../migrations/0005_lanes.sql") },
     Migration { version: 6, sql: include_str!("../../migrations/0006_audit.sql") },
+    Migration { version: 7, sql: include_str!("../../migrations/0007_authorities.sql") },
 ];
 
 /// The version that this build writes.

@@ -94,12 +94,18 @@ async fn identities(connection: &mut Connection) {
         key_fingerprint: "k",
         serial: "s",
         certificate_until: NOW,
+        authority: "ca1",
+        trusts: &["ca1".to_owned(), "ca2".to_owned()],
         build: "1",
         encryption_key: "e",
         highest_term: 4,
         highest_sequence: u64::MAX,
     };
     agents::connected(connection, &told, NOW).await.unwrap();
+    let told = agents::get(connection, &name("db2")).await.unwrap().unwrap();
+    assert_eq!((told.authority.as_str(), told.trusts.as_slice()), ("ca1", ["ca1".to_owned(), "ca2".to_owned()].as_slice()));
+    agents::trusts(connection, &name("db2"), &["ca2".to_owned()]).await.unwrap();
+    assert_eq!(agents::get(connection, &name("db2")).await.unwrap().unwrap().trusts, ["ca2"]);
     assert!(agents::revoke(connection, &db1).await.unwrap());
     assert!(!agents::revoke(connection, &name("nobody")).await.unwrap());
     let all = agents::all(connection).await.unwrap();
@@ -121,7 +127,14 @@ async fn identities(connection: &mut Connection) {
     assert_eq!(tokens::take(connection, "h", "key3", NOW).await.unwrap(), Some(invited));
     assert_eq!(tokens::void_unused(connection, NOW).await.unwrap(), 0);
 
-    certificates::issued(connection, "agent/db1", "s1", "k1", NOW.plus(Duration::from_secs(9)), NOW).await.unwrap();
+    let until = NOW.plus(Duration::from_secs(9));
+    let signed = |serial, key, authority| certificates::Signed { serial, key, authority, until };
+    certificates::issued(connection, "agent/db1", &signed("s1", "k1", "ca1"), NOW).await.unwrap();
+    certificates::issued(connection, "operator/ada", &signed("o1", "ka", "ca1"), NOW).await.unwrap();
+    certificates::issued(connection, "operator/bob", &signed("o2", "kb", ""), NOW).await.unwrap();
+    assert_eq!(certificates::operators_of_another(connection, "ca2", NOW).await.unwrap(), ["operator/ada", "operator/bob"]);
+    certificates::issued(connection, "operator/ada", &signed("o3", "ka", "ca2"), NOW).await.unwrap();
+    assert_eq!(certificates::operators_of_another(connection, "ca2", NOW).await.unwrap(), ["operator/bob"]);
     certificates::revoke_subject(connection, "agent/db1", "stolen", NOW).await.unwrap();
     certificates::revoke_key(connection, "k2", "stolen", NOW).await.unwrap();
     assert!(!certificates::revoke_serial(connection, "s1", "again", NOW).await.unwrap());

@@ -229,7 +229,7 @@ fn an_agents_folder_keeps_its_key_over_renewals_and_refuses_what_is_not_for_it()
     folder.store(ca.authority.pem(), &sign().pem).unwrap();
     assert!(folder.is_enrolled());
     let first = folder.load().unwrap();
-    folder.renew(&sign().pem).unwrap();
+    folder.renew(ca.authority.pem(), &sign().pem).unwrap();
     let second = folder.load().unwrap();
     assert_eq!(second.own().key_fingerprint, key.fingerprint());
     assert_eq!(first.own().key_fingerprint, second.own().key_fingerprint);
@@ -237,7 +237,7 @@ fn an_agents_folder_keeps_its_key_over_renewals_and_refuses_what_is_not_for_it()
 
     let csr = Csr::parse(&Csr::request(&KeyPair::generate().unwrap()).unwrap()).unwrap();
     let anothers = ca.authority.issue_agent(&csr, &name("istanbul"), &name("db2"), now(), AGENT_LIFE).unwrap();
-    assert!(matches!(folder.renew(&anothers.pem), Err(CredentialsError::Mismatch { .. })));
+    assert!(matches!(folder.renew(ca.authority.pem(), &anothers.pem), Err(CredentialsError::Mismatch { .. })));
     assert_eq!(folder.load().unwrap().own().serial, second.own().serial, "the good certificate stands");
 }
 

@@ -132,7 +132,9 @@ impl Simulated {
                         let after = goodbye.retry_after.and_then(|after| Duration::try_from(after).ok());
                         return Ok(after);
                     }
-                    Some(ToAgent::Heartbeat(_) | ToAgent::Cancel(_) | ToAgent::Ask(_) | ToAgent::LookClosely(_)) => {}
+                    Some(
+                        ToAgent::Heartbeat(_) | ToAgent::Cancel(_) | ToAgent::Ask(_) | ToAgent::LookClosely(_) | ToAgent::Trust(_),
+                    ) => {}
                 },
             }
         }
