@@ -28,6 +28,9 @@ use crate::server;
 use crate::showing::Showing;
 use crate::verifier::{self, ServerVerifier, Trust};
 
+/// How it is told that a server's certificate is of a CA that is not trusted.
+pub const OTHER_AUTHORITY: &str = "another CA signed it than the one that is trusted here";
+
 /// How long one endpoint may take to connect and shake hands before the next is tried.
 pub const CONNECT: Duration = Duration::from_secs(5);
 /// A connection is pinged so often, also while nothing runs on it.
@@ -178,9 +181,10 @@ fn readable(error: io::Error) -> io::Error {
     let said = match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
         Some(rustls::Error::InvalidCertificate(Other(said))) => said.0.to_string(),
         Some(rustls::Error::InvalidCertificate(UnknownIssuer)) => {
-            "another CA signed it than the one that is trusted here; perhaps another controller answers at this address, or its CA was replaced \
-             while this side was away (an agent joins again with a new token, an operator is given a new file by an admin)"
-                .to_owned()
+            format!(
+                "{OTHER_AUTHORITY}; perhaps another controller answers at this address, or its CA was replaced while this side was away (an \
+                 agent joins again with a new token; an operator is given a new file by `muster operator add` or `muster-controller admin-cert`)"
+            )
         }
         Some(_) | None => return error,
     };

@@ -40,7 +40,14 @@ impl TwoSites {
     /// # Errors
     /// Where one of them does not start or connect.
     pub async fn start(world: &World) -> Result<Self> {
-        let controller = Controller::start(world).await?;
+        Self::start_under(world, Controller::start(world).await?).await
+    }
+
+    /// The same under a controller that serves already.
+    ///
+    /// # Errors
+    /// Where an agent does not start or connect.
+    pub async fn start_under(world: &World, controller: Controller) -> Result<Self> {
         let operator = Operator::administrator(world);
         let passphrase = world.file("passphrase", PASSPHRASE, RunAs::Postgres, 0o600)?;
         declare(world, &operator, "sites", "kind: Site\nname: istanbul\nspec: {}\n---\nkind: Site\nname: ankara\nspec: {}\n").await?;

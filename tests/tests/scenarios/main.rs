@@ -1,6 +1,7 @@
 //! Scenarios on real servers: PostgreSQL, object stores, controllers and agents as processes of their own. One module a subject.
 
 mod audit;
+mod ca;
 mod clients;
 mod control_plane;
 mod controller_store;

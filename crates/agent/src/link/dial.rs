@@ -82,6 +82,13 @@ pub async fn serve(talk: Talk, controllers: Vec<Endpoint>, state: watch::Sender<
         let (next, wait) = after(place, controllers.len(), &over, began.elapsed(), rand::rng().random());
         place = next;
         state.send_replace(LinkState { connected_to: None, last: Some(format!("{controller}: {over}")) });
+        if matches!(&over, Over::Broken(why) if why.contains(client::OTHER_AUTHORITY)) {
+            tracing::error!(
+                %controller,
+                "HINT: where that controller is the right one, let this agent join again: `muster token create --site SITE --agent NAME > FILE`, \
+                 name the file as tokenFile in the agent's configuration, restart it"
+            );
+        }
         if let Over::Goodbye { is_final: true, .. } | Over::OlderTerm { .. } | Over::Protocol(_) = &over {
             tracing::error!(%controller, wait_ms = wait.as_millis(), "{over}");
         } else {

@@ -58,7 +58,10 @@ fn write_context(config: &Config, authority: &Loaded, name: &Name, path: &Path) 
     if let Ok(present) = contexts.find(Some(name))
         && present.endpoints == config.endpoints
         && let Ok(credentials) = present.credentials()
-        && credentials.own().authority == Some(authority.signs().fingerprint())
+        && credentials
+            .own()
+            .authority
+            .is_some_and(|own| [&authority.in_force, authority.signs()].iter().any(|one| one.fingerprint() == own))
         && credentials.trusted().contains(&authority.in_force.fingerprint())
         && !credentials.are_due(clock::now())
     {
