@@ -125,11 +125,30 @@ async fn authorities(api: Api) {
             Ok(false) => {}
             Ok(true) => {
                 tracing::warn!("a rotation of the CA was begun on this machine");
+                if let Err(error) = record_rotation(&api).await {
+                    tracing::error!(%error, "record that a rotation of the CA was begun on this machine");
+                }
                 api.back_up_soon();
             }
             Err(error) => tracing::warn!(error = format!("{error:#}"), "read the new CA; it is tried again"),
         }
     }
+}
+
+async fn record_rotation(api: &Api) -> Result<(), StoreError> {
+    let told = What {
+        at: clock::now(),
+        phase: Phase::Machine,
+        caller: "machine".into(),
+        rpc: "muster-controller ca rotate".into(),
+        resource: "ca".into(),
+        outcome: "OK".into(),
+        message: format!("CA {}", api.agents.authorities.current().signs().fingerprint()),
+        ..What::default()
+    };
+    let mut write = api.agents.store.write().await?;
+    audit::append(write.connection(), told).await?;
+    write.commit().await
 }
 
 async fn admins(api: Api) {

@@ -183,9 +183,14 @@ fn recording(about: About, rpc: &str, message: &[u8]) -> Recording {
         About::Joining => Recording::Refusal,
         // What only tells the differences changes nothing.
         About::Resources if Read::request(rpc, message).is_some_and(|request| request.is("dry_run")) => Recording::Nothing,
-        About::Component | About::Operation | About::Agent | About::Operator | About::Resources | About::Resource | About::Caller => {
-            Recording::Both
-        }
+        About::Component
+        | About::Operation
+        | About::Agent
+        | About::Operator
+        | About::Resources
+        | About::Resource
+        | About::Authority
+        | About::Caller => Recording::Both,
     }
 }
 

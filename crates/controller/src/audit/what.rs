@@ -24,7 +24,9 @@ pub enum About {
     Resources,
     /// One resource, by `kind` and `name`.
     Resource,
-    /// The agent who calls.
+    /// The CA.
+    Authority,
+    /// Who calls.
     Caller,
     /// Who joins by a token: recorded by its handler, in the transaction that lets it join, since anybody can call.
     Joining,
@@ -36,8 +38,11 @@ pub const CHANGING: &[(&str, About)] = &[
     ("/muster.v1.EnrollmentService/Renew", About::Caller),
     ("/muster.v1.FleetService/CreateJoinToken", About::Agent),
     ("/muster.v1.FleetService/IssueOperator", About::Operator),
+    ("/muster.v1.FleetService/RenewOperator", About::Caller),
+    ("/muster.v1.FleetService/RetireAuthority", About::Authority),
     ("/muster.v1.FleetService/RevokeAgent", About::Agent),
     ("/muster.v1.FleetService/RevokeOperator", About::Operator),
+    ("/muster.v1.FleetService/RotateAuthority", About::Authority),
     ("/muster.v1.InventoryService/Apply", About::Resources),
     ("/muster.v1.InventoryService/Delete", About::Resource),
     ("/muster.v1.InventoryService/Pause", About::Component),
@@ -60,6 +65,7 @@ pub const NOT_RECORDED: &[&str] = &[
     "/muster.agent.v1.LinkService/Session",
     "/muster.v1.AuditService/List",
     "/muster.v1.AuditService/Verify",
+    "/muster.v1.FleetService/GetAuthorities",
     "/muster.v1.FleetService/ListAgents",
     "/muster.v1.FleetService/ListOperators",
     "/muster.v1.InventoryService/Get",
@@ -110,6 +116,7 @@ pub fn resource(about: About, request: &Read, caller: &str) -> String {
             let kind = kind.strip_prefix("RESOURCE_KIND_").unwrap_or(kind).to_ascii_lowercase();
             format!("{kind}/{}", request.text("name"))
         }
+        About::Authority => "ca".to_owned(),
         About::Caller => caller.to_owned(),
         About::Joining => String::new(),
     }

@@ -60,7 +60,11 @@ fn good() -> World {
     };
     World {
         now: NOW,
-        controller: Controller { behind: String::new(), disk: Some(Disk { path: "/var/lib/muster".into(), free: 50, total: 100 }) },
+        controller: Controller {
+            behind: String::new(),
+            disk: Some(Disk { path: "/var/lib/muster".into(), free: 50, total: 100 }),
+            rotating_since: Some(ago(86_400)),
+        },
         components: vec![component],
         agents: vec![agent("istanbul-db1"), agent("ankara-db1")],
         operators: vec![("ada".parse().unwrap(), NOW.plus(Duration::from_secs(60 * 86_400)))],
@@ -281,6 +285,7 @@ fn operations_and_the_controller_are_told() {
     assert_eq!(with(Standing::Suspended), [format!("OperationSuspended {subject}")]);
     assert_eq!(with(Standing::Waits), [format!("OperationWaits {subject}")]);
     assert_eq!(after(|world| world.controller.behind = "an agent saw term 9".into()), ["ControllerBehind controller"]);
+    assert_eq!(after(|world| world.controller.rotating_since = Some(ago(8 * 86_400))), ["RotationOpen controller"]);
     assert_eq!(after(|world| world.controller.disk.as_mut().unwrap().free = 9), ["ControllerDiskNearlyFull controller"]);
 }
 
