@@ -128,11 +128,13 @@ async fn a_command_that_never_arrived_is_sent_again_until_it_does() {
     controller.reaches(&accepted.id, OperationState::Running).await;
     session.cut(&agent, &controller).await;
     agent.behave(Manner::default());
-    assert_eq!(*controller.operations.resends().borrow(), 0);
+    // The first session's Hello may come after the command was sent, which is then sent once more in it.
+    let before = *controller.operations.resends().borrow();
+    assert!(before <= 1, "{before}");
     let _session = agent.connect(&controller);
     assert_eq!(controller.ends(&accepted.id).await.state(), OperationState::Succeeded);
     each_effect_once(&agent);
-    assert_eq!(*controller.operations.resends().borrow(), 1);
+    assert_eq!(*controller.operations.resends().borrow(), before + 1);
 }
 
 #[tokio::test]
