@@ -15,7 +15,7 @@ use muster_wire::proto::v1::{self, ComponentSpec, OperationState, Position, Reco
 use crate::agents::link::Agents;
 use crate::api::Api;
 use crate::api::status_page::{measured_rto, verification};
-use crate::findings::world::{Agent, Component, Controller, Disk, Instance, Point, Seen, Standing, Stored, Unfinished, World};
+use crate::findings::world::{Agent, Component, Controller, Disk, Instance, OwnBackup, Point, Seen, Standing, Stored, Unfinished, World};
 use crate::inventory::{Declared, DeclaredInstance, Kind};
 use crate::operation::handle::ListFilter;
 use crate::operation::journal;
@@ -186,6 +186,8 @@ pub fn world(api: &Api, read: &Read, refused: &BTreeMap<Name, (Timestamp, u64)>)
         controller: Controller {
             behind: read.behind.clone(),
             disk: disk(&api.config.state_directory),
+            backup: own_backup(api),
+            audit: api.audit.problem().as_ref().clone().unwrap_or_default(),
             rotating_since: api.agents.authorities.current().next.as_ref().map(|(_, since)| *since),
         },
         components: components.collect(),
@@ -193,6 +195,12 @@ pub fn world(api: &Api, read: &Read, refused: &BTreeMap<Name, (Timestamp, u64)>)
         operators: read.operators.clone(),
         operations: read.operations.clone(),
     }
+}
+
+fn own_backup(api: &Api) -> Option<OwnBackup> {
+    api.keeper.plan()?;
+    let kept = api.keeper.kept();
+    Some(OwnBackup { taken: kept.at, problem: kept.problem.clone() })
 }
 
 /// Refused messages of each agent, in all.

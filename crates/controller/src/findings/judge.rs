@@ -31,6 +31,9 @@ const VERIFICATION_OLD: std::time::Duration = std::time::Duration::from_secs(14 
 /// A CA that is being replaced for longer is told.
 const ROTATION_OPEN: std::time::Duration = std::time::Duration::from_secs(7 * 86_400);
 
+/// The controller is backed up each night: an own backup that is older is told.
+const OWN_BACKUP_OLD: std::time::Duration = std::time::Duration::from_secs(26 * 3_600);
+
 /// A controller's disk with this much left has room, however small a part of it that is.
 const ROOM: u64 = 10 << 30;
 
@@ -231,6 +234,24 @@ impl Judges {
         self.holds(rule, Subject::Operation(operation.id), component.as_ref(), told, hint);
     }
 
+    /// What the controller keeps of itself.
+    fn kept(&mut self, world: &World) {
+        if let Some(backup) = &world.controller.backup {
+            let told = match backup.taken.map(|taken| world.now.since(taken)) {
+                None => Some("none was taken yet".to_owned()),
+                Some(age) if age > OWN_BACKUP_OLD => Some(format!("the last good one is {} old", seconds(age))),
+                Some(_) => None,
+            };
+            if let Some(told) = told {
+                let why = if backup.problem.is_empty() { String::new() } else { format!("; the last attempt failed: {}", backup.problem) };
+                self.holds(Rule::ControllerBackupOld, Subject::Controller, None, format!("{told}{why}"), String::new());
+            }
+        }
+        if !world.controller.audit.is_empty() {
+            self.holds(Rule::AuditLogBroken, Subject::Controller, None, world.controller.audit.clone(), String::new());
+        }
+    }
+
     fn controller(&mut self, world: &World) {
         if !world.controller.behind.is_empty() {
             let hint = "let every agent connect: `muster agents`; make sure that no second controller runs on a copy".to_owned();
@@ -240,6 +261,7 @@ impl Judges {
             let told = format!("{} of {} free at {}", Size(disk.free), Size(disk.total), disk.path);
             self.holds(Rule::ControllerDiskNearlyFull, Subject::Controller, None, told, format!("`df -h {}`", disk.path));
         }
+        self.kept(world);
         let open = world.controller.rotating_since.map(|since| world.now.since(since)).filter(|open| *open > ROTATION_OPEN);
         if let Some(open) = open {
             let told = format!("the old CA and the new one are both trusted since {}", seconds(open));

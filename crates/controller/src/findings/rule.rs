@@ -111,6 +111,10 @@ pub enum Rule {
     ControllerDiskNearlyFull,
     /// The CA has been replaced for more than 7 days, and the old one is not retired.
     RotationOpen,
+    /// The last good backup of the controller itself is older than 26 hours, or there is none and one is configured.
+    ControllerBackupOld,
+    /// The audit log is not as it was written: entries were changed, removed or put in.
+    AuditLogBroken,
 }
 
 /// What must be seen before a rule can be said to hold no longer: what nobody sees keeps its findings.

@@ -26,7 +26,7 @@ const AT_ONCE: (u64, u64) = (0, 0);
 const SEEN: (u64, u64) = (10, 20);
 
 /// As many lines as rules: the last one's number tells.
-const RULES: usize = Rule::RotationOpen as usize + 1;
+const RULES: usize = Rule::AuditLogBroken as usize + 1;
 
 /// The table, in the order of the enum.
 pub const TABLE: [About; RULES] = [
@@ -470,6 +470,24 @@ pub const TABLE: [About; RULES] = [
         Needs::Nothing,
         "The CA has been replaced for more than 7 days, and the old one is not retired.",
         "`muster ca status` tells who still needs the old one; then `muster ca retire`",
+    ),
+    line(
+        Rule::ControllerBackupOld,
+        "ControllerBackupOld",
+        Warning,
+        (60, 0),
+        Needs::Nothing,
+        "The last good backup of the controller itself is older than 26 hours, or there is none and one is configured.",
+        "`muster status` tells why; on its machine: `muster-controller backup --config FILE`",
+    ),
+    line(
+        Rule::AuditLogBroken,
+        "AuditLogBroken",
+        Critical,
+        AT_ONCE,
+        Needs::Nothing,
+        "The audit log is not as it was written: entries were changed, removed or put in.",
+        "`muster audit verify` names the entry; keep a copy of the store as it is, and see who can write to it",
     ),
 ];
 

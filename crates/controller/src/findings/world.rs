@@ -31,8 +31,21 @@ pub struct Controller {
     pub behind: String,
     /// The file system below its state. `None`: not known.
     pub disk: Option<Disk>,
+    /// How its own backup stands. `None`: none is configured.
+    pub backup: Option<OwnBackup>,
+    /// What is wrong with the audit log. Empty: nothing is known to be.
+    pub audit: String,
     /// Since when the CA is being replaced. `None`: it is not.
     pub rotating_since: Option<Timestamp>,
+}
+
+/// The controller's own backup.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OwnBackup {
+    /// When the last good one was taken.
+    pub taken: Option<Timestamp>,
+    /// Why the last attempt failed. Empty: it did not.
+    pub problem: String,
 }
 
 /// A file system.

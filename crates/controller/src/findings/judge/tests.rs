@@ -5,7 +5,7 @@ use std::time::Duration;
 use muster_wire::proto::v1::{Condition, InstanceRole, KeptDirectory};
 
 use super::*;
-use crate::findings::world::{Controller, Disk, Instance, Point, Seen, Stored};
+use crate::findings::world::{Controller, Disk, Instance, OwnBackup, Point, Seen, Stored};
 
 const NOW: Timestamp = Timestamp(1_764_000_000_000_000);
 
@@ -61,6 +61,8 @@ fn good() -> World {
     World {
         now: NOW,
         controller: Controller {
+            backup: None,
+            audit: String::new(),
             behind: String::new(),
             disk: Some(Disk { path: "/var/lib/muster".into(), free: 50, total: 100 }),
             rotating_since: Some(ago(86_400)),
@@ -296,4 +298,19 @@ fn what_no_agent_tells_of_is_blind() {
     world.agents[0].connected = false;
     let blind: Vec<String> = blind(&world).iter().map(ToString::to_string).collect();
     assert_eq!(blind, ["component/orders-db", "instance/orders-db/istanbul", "agent/istanbul-db1"]);
+}
+
+#[test]
+fn a_controller_whose_own_backup_is_old_or_whose_audit_log_was_changed_says_so() {
+    let with = |taken: Option<u64>, problem: &str| {
+        after(|world| {
+            let taken = taken.map(|hours| ago(hours * 3_600));
+            world.controller.backup = Some(OwnBackup { taken, problem: problem.into() });
+        })
+    };
+    assert_eq!(with(Some(25), "").len() + with(Some(2), "the bucket is gone").len(), 0, "one failure is not old yet");
+    for old in [with(Some(27), "the bucket is gone"), with(None, "")] {
+        assert_eq!(old, ["ControllerBackupOld controller"]);
+    }
+    assert_eq!(after(|world| world.controller.audit = "entry 7: it is missing".into()), ["AuditLogBroken controller"]);
 }
