@@ -1,7 +1,7 @@
 //! The CA of a controller: makes itself, and signs what the controller decided.
 //!
 //! What always holds: every field of a certificate is made here, only the key comes from the request; a CA signs leaves only (path
-//! length 0); serial numbers are 16 random bytes, positive; nothing outlives the CA; each certificate begins five minutes ago.
+//! length 0); serial numbers are 16 random bytes, positive; nothing outlives the CA; each certificate begins two hours ago.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -64,7 +64,7 @@ pub struct Issued {
     pub key_fingerprint: Fingerprint,
     /// Of the CA that signed it.
     pub authority: Fingerprint,
-    /// Valid from: five minutes before it was issued.
+    /// Valid from: two hours before it was issued.
     pub not_before: Timestamp,
     /// Valid until.
     pub not_after: Timestamp,

@@ -14,8 +14,8 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 use crate::fingerprint::Fingerprint;
 use crate::identity::{Identity, NotOurs, TrustDomain};
 
-/// Certificates begin so much before they are issued: clocks differ.
-pub const BACKDATE: Duration = Duration::from_secs(5 * 60);
+/// Certificates begin so much before they are issued: clocks differ, and one that was an hour ahead is set back.
+pub const BACKDATE: Duration = Duration::from_secs(2 * 3_600);
 
 /// The longest serial number that is read, in bytes (RFC 5280, 4.1.2.2).
 const MAX_SERIAL: usize = 20;
@@ -248,7 +248,7 @@ mod tests {
     #[test]
     fn a_certificate_of_30_days_is_renewed_on_day_10() {
         let issued = Timestamp(1_000 * DAY);
-        let not_before = Timestamp(issued.0 - 300_000_000);
+        let not_before = Timestamp(issued.0 - 7_200_000_000);
         assert_eq!(renew_at(not_before, Timestamp(issued.0 + 30 * DAY)), Timestamp(issued.0 + 10 * DAY));
     }
 

@@ -92,9 +92,9 @@ impl Trusted {
         let leaf = EndEntityCert::try_from(leaf).ok()?;
         let signed = |anchor: &&CertificateDer<'static>| {
             let Ok(anchor) = anchor_from_trusted_cert(anchor) else { return false };
-            [KeyUsage::client_auth(), KeyUsage::server_auth()]
-                .into_iter()
-                .any(|usage| leaf.verify_for_usage(verifier::algorithms().all, std::slice::from_ref(&anchor), &[], at, usage, None, None).is_ok())
+            [KeyUsage::client_auth(), KeyUsage::server_auth()].into_iter().any(|usage| {
+                leaf.verify_for_usage(verifier::algorithms().all, std::slice::from_ref(&anchor), &[], at, usage, None, None).is_ok()
+            })
         };
         self.anchors.iter().find(signed).map(|anchor| Fingerprint::of(anchor))
     }

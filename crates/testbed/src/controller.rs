@@ -27,6 +27,7 @@ pub struct Controller {
     config: PathBuf,
     port: Port,
     metrics: Port,
+    environment: Mutex<Vec<(String, String)>>,
     process: Mutex<Option<Process>>,
 }
 
@@ -51,7 +52,7 @@ impl Controller {
         let (port, metrics) = (Port::take()?, Port::take()?);
         let text = format!("stateDirectory: {}\nlisten: {}\nmetricsListen: {}\n", state.display(), port.address(), metrics.address());
         let config = world.file("controller.yaml", &text, RunAs::Caller, 0o644)?;
-        Ok(Self { world: world.clone(), state, config, port, metrics, process: Mutex::new(None) })
+        Ok(Self { world: world.clone(), state, config, port, metrics, environment: Mutex::default(), process: Mutex::new(None) })
     }
 
     /// Adds lines to its configuration, which count from its next start on.
@@ -61,6 +62,16 @@ impl Controller {
     pub fn configure(&self, lines: &str) -> Result<()> {
         let text = std::fs::read_to_string(&self.config).context("read the controller's configuration")?;
         std::fs::write(&self.config, text + lines).context("write the controller's configuration")
+    }
+
+    /// Sets variables for its next starts.
+    ///
+    /// # Errors
+    /// Where a thread panicked with it.
+    pub fn with_environment(&self, variables: &[(String, String)]) -> Result<()> {
+        let mut environment = self.environment.lock().map_err(|_| anyhow!("a thread panicked with the controller"))?;
+        environment.extend(variables.iter().cloned());
+        Ok(())
     }
 
     /// Its configuration file.
@@ -77,6 +88,7 @@ impl Controller {
         let mut launch = self.world.launch("controller", self.world.program("muster-controller")?, RunAs::Caller);
         let (config, state) = (self.config.display().to_string(), self.state.display().to_string());
         launch.arguments = ["dev", "--config", &config, "--state-directory", &state].map(str::to_owned).to_vec();
+        launch.environment.extend(self.environment.lock().map_err(|_| anyhow!("a thread panicked with the controller"))?.iter().cloned());
         failpoints.add_to(&mut launch);
         let process = launch.start()?;
         let served = eventually("the controller to serve", LONG_ENOUGH, async || {

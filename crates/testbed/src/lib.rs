@@ -13,6 +13,7 @@ pub mod agent;
 pub mod controller;
 pub mod eventually;
 pub mod failpoints;
+pub mod faketime;
 pub mod janitor;
 pub mod operator;
 pub mod port;

@@ -18,6 +18,9 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::account::{self, RunAs};
 use crate::eventually::eventually;
 
+/// The variable by which a library is put before all others.
+const PRELOAD: &str = "LD_PRELOAD";
+
 /// What to start.
 #[derive(Clone, Debug)]
 pub struct Launch {
@@ -46,7 +49,13 @@ impl Launch {
         if self.dies_with_us {
             command.args(["--pdeathsig", "KILL"]);
         }
-        command.arg("--").arg(&self.program).args(&self.arguments).current_dir(&self.folder).env_clear().envs(&self.environment);
+        command.arg("--");
+        let mut environment = self.environment.clone();
+        if let Some(library) = environment.remove(PRELOAD) {
+            // For the program alone: what the library makes must belong to the program's user, and `setpriv` is still another one.
+            command.arg("/usr/bin/env").arg(format!("{PRELOAD}={library}"));
+        }
+        command.arg(&self.program).args(&self.arguments).current_dir(&self.folder).env_clear().envs(environment);
         command.process_group(0).stdin(Stdio::null());
         Ok(command)
     }

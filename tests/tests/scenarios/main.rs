@@ -3,6 +3,7 @@
 mod audit;
 mod ca;
 mod clients;
+mod clocks;
 mod control_plane;
 mod controller_store;
 mod cookbook;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use muster_common::backoff::Backoff;
 use muster_identity::client;
 use muster_identity::endpoint::Endpoint;
+use muster_service::clock;
 use muster_service::tasks::TaskGate;
 use rand::RngExt;
 use tokio::sync::watch;
@@ -82,6 +83,14 @@ pub async fn serve(talk: Talk, controllers: Vec<Endpoint>, state: watch::Sender<
         let (next, wait) = after(place, controllers.len(), &over, began.elapsed(), rand::rng().random());
         place = next;
         state.send_replace(LinkState { connected_to: None, last: Some(format!("{controller}: {over}")) });
+        // TLS does not always tell a client why it was refused.
+        if matches!(&over, Over::Broken(_)) && belonging.credentials().own().is_expired(clock::now()) {
+            tracing::error!(
+                %controller,
+                "this agent's certificate has ended. HINT: see that its clock is right, then let it join again: `muster token create --site SITE \
+                 --agent NAME > FILE`, name the file as tokenFile in the agent's configuration, restart it; what it did meanwhile is told then"
+            );
+        }
         if matches!(&over, Over::Broken(why) if why.contains(client::OTHER_AUTHORITY)) {
             tracing::error!(
                 %controller,
