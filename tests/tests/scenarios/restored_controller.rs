@@ -5,6 +5,7 @@ use anyhow::{Context as _, Result, ensure};
 use muster_testbed::account::RunAs;
 use muster_testbed::failpoints::Failpoints;
 use muster_testbed::postgres::server::{Options, Postgres};
+use muster_testbed::s3::server::{ACCESS_KEY, REGION, S3, SECRET_KEY};
 use muster_testbed::scenario::scenario;
 use muster_testbed::two_sites::TwoSites;
 use serde_json::Value;
@@ -105,6 +106,44 @@ fn a_controller_that_was_lost_comes_back_from_its_own_backup_and_repeats_nothing
         ensure!(sites.operations().await?.len() == 1, "it knows of what came after its backup");
         sites.operator.says(&["backup", "notes"]).await?;
         ensure!(!world.tails().contains("a passphrase of the night"), "the passphrase is in a log");
+        Ok(())
+    });
+}
+
+#[test]
+fn a_controller_that_was_lost_comes_back_from_a_bucket_and_its_audit_log_with_it() {
+    scenario(async |world| {
+        let (sites, server) = tokio::try_join!(TwoSites::start(&world), S3::start(&world, "controllers"))?;
+        let passphrase = world.file("safe.passphrase", "a passphrase of the night", RunAs::Caller, 0o600)?.display().to_string();
+        let keys = world.file("safe.keys", &format!("{ACCESS_KEY}\n{SECRET_KEY}\n"), RunAs::Caller, 0o600)?.display().to_string();
+        let bucket = format!("bucket: {}, prefix: muster, region: {REGION}, endpoint: \"{}\"", server.bucket(), server.endpoint());
+        let plan = format!("backup: {{bucket: {{{bucket}, pathStyle: true, credentialsFile: {keys}}}, passphraseFile: {passphrase}}}\n");
+        sites.controller.configure(&plan)?;
+        sites.controller.kill()?;
+        sites.controller.start_again(&Failpoints::none()).await?;
+        let soon = std::time::Duration::from_secs(60);
+        muster_testbed::eventually::until("the controller to be backed up", soon, async || {
+            Ok(sites.operator.says(&["status"]).await?.contains("backed up"))
+        })
+        .await?;
+        let (before, page) = (sites.operator.reads(&["audit", "list"]).await?, sites.operator.reads(&["status"]).await?);
+        let name = page.pointer("/controller/backup").and_then(Value::as_str).context("the backup's name")?.to_owned();
+        let name = name.split_whitespace().next().unwrap_or_default().to_owned();
+        sites.controller.kill()?;
+        std::fs::remove_dir_all(sites.controller.state())?;
+        let (program, config) =
+            (world.program("muster-controller")?.display().to_string(), sites.controller.config().display().to_string());
+        let restore = ["restore", "--config", &config, "--from", &name];
+        let said = world.run(RunAs::Caller, &program, &restore, soon).await?.success()?;
+        ensure!(said.contains("brought back"), "{said}");
+        sites.controller.start_again(&Failpoints::none()).await?;
+        sites.operator.says(&["audit", "verify"]).await?;
+        let numbers = |answer: &Value| -> Vec<Value> {
+            answer["entries"].as_array().into_iter().flatten().map(|entry| entry["hash"].clone()).collect()
+        };
+        let after = sites.operator.reads(&["audit", "list"]).await?;
+        ensure!(numbers(&after).ends_with(&numbers(&before)), "the audit log came back as it was: {before} {after}");
+        ensure!(!world.tails().contains(SECRET_KEY), "the bucket's key is in a log");
         Ok(())
     });
 }
