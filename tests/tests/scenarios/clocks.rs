@@ -66,6 +66,10 @@ fn clocks_are_set_by_an_hour_and_nothing_breaks_or_runs_twice() {
         sites
             .declare("kind: Schedule\nname: hourly\nspec:\n  components: [notes]\n  cron: \"0 * * * *\"\n  missed: ONCE\n  backup: {label: hourly}\n")
             .await?;
+        until("the schedule to be planned by the right clock", SOON, async || {
+            Ok(sites.operator.reads(&["schedules"]).await?.to_string().contains("nextAt"))
+        })
+        .await?;
         let backup = sites.operator.starts("backup", &["backup", "notes"])?;
         hold.reached(SOON).await?;
         let session = |sites: &TwoSites| Ok::<_, anyhow::Error>(sites.istanbul.written()?.matches("connected term=").count());
@@ -98,6 +102,7 @@ fn clocks_are_set_by_an_hour_and_nothing_breaks_or_runs_twice() {
         controllers.step(HOUR)?;
         sites.operator.says(&["backup", "notes"]).await?;
         ensure!(session(&sites)? == sessions, "the session broke");
+        until("the run that was due to be accepted", SOON, async || Ok(scheduled(&sites).await? > 0)).await?;
         let runs = scheduled(&sites).await?;
         let most = 1 + usize::try_from(hour()? - began)?;
         ensure!(runs <= most, "the schedule ran {runs} times in what was {most} hours");
