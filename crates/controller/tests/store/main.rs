@@ -10,6 +10,7 @@ mod every_table;
 mod file;
 mod postgres;
 mod server;
+mod tls;
 mod together;
 
 use muster_common::counter::Term;

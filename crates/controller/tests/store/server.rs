@@ -72,6 +72,20 @@ impl Server {
         self.control("start", &["-o", &options]);
     }
 
+    /// It shows the certificate of this folder from its next start on.
+    pub fn certified(&self, identity: &Path) {
+        let data = self.folder.join("data");
+        for (from, to) in [("cert.pem", "server.crt"), ("key.pem", "server.key")] {
+            let to = data.join(to);
+            std::fs::write(&to, std::fs::read(identity.join(from)).unwrap()).unwrap();
+            run(Command::new("chown").arg("postgres:postgres").arg(&to));
+            run(Command::new("chmod").arg("600").arg(&to));
+        }
+        let settings = data.join("postgresql.auto.conf");
+        let text = std::fs::read_to_string(&settings).unwrap();
+        std::fs::write(&settings, format!("{text}ssl = on\n")).unwrap();
+    }
+
     pub fn down(&self) {
         self.control("stop", &["-m", "immediate"]);
     }
