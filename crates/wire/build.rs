@@ -22,6 +22,6 @@ fn main() -> Result<(), Failure> {
     let descriptors = protox::compile(&files, [root])?;
     let out = PathBuf::from(std::env::var("OUT_DIR")?);
     std::fs::write(out.join("descriptors.bin"), descriptors.encode_to_vec())?;
-    tonic_prost_build::configure().build_transport(true).compile_fds(descriptors)?;
+    tonic_prost_build::configure().build_transport(true).codec_path("crate::codec::SmallBuffers").compile_fds(descriptors)?;
     Ok(())
 }

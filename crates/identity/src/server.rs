@@ -139,7 +139,8 @@ fn current(credentials: &Credentials, second: Option<&Credentials>) -> Result<Cu
 /// A connection whose handshake is done.
 #[derive(Debug)]
 pub struct Connection {
-    stream: TlsStream<TcpStream>,
+    // Boxed: what serves a connection keeps room for it in each of its states.
+    stream: Box<TlsStream<TcpStream>>,
     info: ConnectInfo,
     _place: OwnedSemaphorePermit,
     anonymous: Option<Anonymous>,
@@ -264,7 +265,7 @@ async fn handshake(
     let certificate = leaf.map(read).transpose().map_err(io::Error::other)?;
     let anonymous = if certificate.is_none() { Some(places.anonymous()?) } else { None };
     let info = ConnectInfo { peer, certificate: certificate.map(Arc::new) };
-    Ok(Connection { stream, info, _place: place, anonymous })
+    Ok(Connection { stream: Box::new(stream), info, _place: place, anonymous })
 }
 
 /// Small frames go out at once, and a peer whose machine vanished is noticed.

@@ -3,6 +3,7 @@
 //! Protobuf is known at the edges only: whoever receives a message turns it into a type of ours once, here.
 
 pub mod canonical;
+pub mod codec;
 pub mod convert;
 pub mod descriptor;
 pub mod json;

@@ -43,7 +43,8 @@ struct Mailboxes {
 #[derive(Debug)]
 struct Mailbox {
     session: u64,
-    sender: mpsc::Sender<SessionResponse>,
+    // Boxed: a channel keeps room for 32 of them, used or not.
+    sender: mpsc::Sender<Box<SessionResponse>>,
     end: watch::Sender<Option<End>>,
 }
 
@@ -53,7 +54,7 @@ pub struct Place {
     courier: Courier,
     agent: Name,
     session: u64,
-    mail: mpsc::Receiver<SessionResponse>,
+    mail: mpsc::Receiver<Box<SessionResponse>>,
     end: watch::Receiver<Option<End>>,
 }
 
@@ -77,7 +78,7 @@ impl Place {
                 // The sender leaves only when the mailbox was taken away without a word.
                 Err(_) => Next::End(End::Replaced),
             },
-            Some(message) = self.mail.recv(), if !only_end => Next::Send(message),
+            Some(message) = self.mail.recv(), if !only_end => Next::Send(*message),
         }
     }
 
@@ -116,7 +117,7 @@ impl Courier {
     pub fn send(&self, agent: &Name, message: SessionResponse) -> bool {
         let mailboxes = self.lock();
         let Some(mailbox) = mailboxes.by_agent.get(agent) else { return false };
-        match mailbox.sender.try_send(message) {
+        match mailbox.sender.try_send(Box::new(message)) {
             Ok(()) => true,
             Err(mpsc::error::TrySendError::Full(_)) => {
                 mailbox.end.send_replace(Some(End::Overflowed));

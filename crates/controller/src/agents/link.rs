@@ -1,5 +1,7 @@
 //! The agents' link as a gRPC service: who calls is known from the certificate; the session itself is a task of its own.
 
+use futures::StreamExt as _;
+use futures::stream::Map;
 use muster_common::fault::{ErrorKind, Fault};
 use muster_common::name::Name;
 use muster_identity::caller::Caller;
@@ -88,6 +90,9 @@ impl Peer {
     }
 }
 
+/// What the stream of a session gives.
+type Answer = Result<SessionResponse, Status>;
+
 /// The service.
 #[derive(Clone, Debug)]
 pub struct Link {
@@ -104,7 +109,7 @@ impl Link {
 
 #[tonic::async_trait]
 impl LinkService for Link {
-    type SessionStream = ReceiverStream<Result<SessionResponse, Status>>;
+    type SessionStream = Map<ReceiverStream<Box<Answer>>, fn(Box<Answer>) -> Answer>;
 
     async fn session(&self, request: Request<Streaming<SessionRequest>>) -> Result<Response<Self::SessionStream>, Status> {
         let peer = Peer::of(gate::caller(&request)?).map_err(status)?;
@@ -115,6 +120,6 @@ impl LinkService for Link {
         if !self.agents.gate.spawn(name, span, session.run(request.into_inner())) {
             return Err(status(Fault::refused(ErrorKind::Unavailable, "the controller is stopping").hint("call again in a few seconds")));
         }
-        Ok(Response::new(ReceiverStream::new(answers)))
+        Ok(Response::new(ReceiverStream::new(answers).map(|answer| *answer)))
     }
 }

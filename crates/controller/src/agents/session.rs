@@ -71,12 +71,15 @@ impl From<crate::store::error::StoreError> for Over {
     }
 }
 
+/// What goes out. Boxed: a channel keeps room for 32 of them, used or not.
+pub(super) type Outgoing = mpsc::Sender<Box<Result<SessionResponse, Status>>>;
+
 /// A session that was not begun yet.
 #[derive(Debug)]
 pub struct Session {
     shared: Agents,
     peer: Peer,
-    outgoing: mpsc::Sender<Result<SessionResponse, Status>>,
+    outgoing: Outgoing,
     pending: VecDeque<SessionResponse>,
     /// The CAs that the agent trusts, and those that it was told to: fingerprints.
     trusts: Vec<String>,
@@ -84,20 +87,21 @@ pub struct Session {
 }
 
 impl Session {
-    pub(super) fn new(shared: Agents, peer: Peer, outgoing: mpsc::Sender<Result<SessionResponse, Status>>) -> Self {
+    pub(super) fn new(shared: Agents, peer: Peer, outgoing: Outgoing) -> Self {
         Self { shared, peer, outgoing, pending: VecDeque::new(), trusts: Vec::new(), told: Vec::new() }
     }
 
     /// Talks until one of the two goes.
     pub async fn run(mut self, mut incoming: Streaming<SessionRequest>) {
-        let over = match self.begin(&mut incoming).await {
+        // What is done once or seldom is boxed: its room is given back, and each of thousands of sessions keeps what talking takes.
+        let over = match Box::pin(self.begin(&mut incoming)).await {
             Err(over) => over,
             Ok(mut place) => {
                 self.shared.metrics.sessions.add(1, &[]);
                 let over = self.talk(&mut incoming, &mut place).await;
                 self.shared.metrics.sessions.add(-1, &[]);
-                self.save().await;
-                self.leave(place).await;
+                Box::pin(self.save()).await;
+                Box::pin(self.leave(place)).await;
                 over
             }
         };
@@ -109,7 +113,7 @@ impl Session {
         };
         self.shared.metrics.sessions_ended.add(1, &[KeyValue::new("why", why)]);
         tracing::info!(why, "session over");
-        self.farewell(over).await;
+        Box::pin(self.farewell(over)).await;
     }
 
     /// From the first message to the last of what was missed.
@@ -221,7 +225,7 @@ impl Session {
                 },
                 () = &mut expired => return Over::Goodbye("expired", goodbye("the certificate of this session has ended: connect with the renewed one", 0.1..1.0)),
                 permit = outgoing.reserve(), if !self.pending.is_empty() => match permit {
-                    Ok(permit) => if let Some(message) = self.pending.pop_front() { permit.send(Ok(message)) },
+                    Ok(permit) => if let Some(message) = self.pending.pop_front() { permit.send(Box::new(Ok(message))) },
                     Err(_) => return Over::Closed,
                 },
                 message = incoming.message(), if self.pending.len() < PENDING => match message {
@@ -271,7 +275,7 @@ impl Session {
             }
             Some(FromAgent::Task(report)) => AgentNews::Report(report),
         };
-        match self.shared.operations.hear(&self.peer.agent, news).await {
+        match Box::pin(self.shared.operations.hear(&self.peer.agent, news)).await {
             Ok(answers) => {
                 self.pending.extend(answers);
                 Ok(())
@@ -382,7 +386,7 @@ impl Session {
             }
             Over::Goodbye(_, goodbye) => Ok(SessionResponse { message: Some(ToAgent::Goodbye(goodbye)) }),
         };
-        if tokio::time::timeout(FAREWELL, self.outgoing.send(last)).await.is_err() {
+        if tokio::time::timeout(FAREWELL, self.outgoing.send(Box::new(last))).await.is_err() {
             tracing::debug!("the agent did not take the last message");
         }
     }

@@ -33,7 +33,7 @@ const STALL_LIMIT: Duration = Duration::from_secs(15 * 60);
 /// The longest stall limit.
 const MOST_STALL: Duration = Duration::from_secs(30 * 86_400);
 /// Operations that can run at once.
-const MOST_UNFINISHED: usize = 1_000;
+const MOST_UNFINISHED: u64 = 1_000;
 /// The longest request id, in bytes.
 const MOST_REQUEST_ID: usize = 128;
 
@@ -130,17 +130,13 @@ fn begin(asked: &Asked, settled: Settled, now: Timestamp) -> State {
 }
 
 async fn admit(connection: &mut Connection, state: &State) -> Result<(), Fault> {
+    // What can stand against it is of its component.
     let mut unfinished = Vec::new();
-    for record in operations::unfinished(connection).await? {
-        match journal::decode(&record) {
-            Ok(held) => unfinished.push(held),
-            // What it holds cannot be read: it may be anything of its component, and nothing of another.
-            Err(error) if record.component == state.target.component.as_str() => return Err(error.into()),
-            Err(_) => {}
-        }
+    for record in operations::unfinished_of(connection, &state.target.component).await? {
+        unfinished.push(journal::decode(&record)?);
     }
     conflict::admit(state, &unfinished)?;
-    if unfinished.len() >= MOST_UNFINISHED {
+    if operations::count_unfinished(connection).await? >= MOST_UNFINISHED {
         return Err(Fault::refused(ErrorKind::ResourceExhausted, format!("{MOST_UNFINISHED} operations run or wait, which is the bound"))
             .hint("wait until some have ended: muster ops --running"));
     }

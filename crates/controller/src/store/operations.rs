@@ -126,6 +126,26 @@ pub async fn unfinished(connection: &mut Connection) -> Result<Vec<Record>, Stor
     rows.iter().map(read).collect()
 }
 
+/// Those of one component that have not ended, oldest first.
+///
+/// # Errors
+/// The database's, or a row that cannot be read.
+pub async fn unfinished_of(connection: &mut Connection, component: &Name) -> Result<Vec<Record>, StoreError> {
+    let rows = query("SELECT * FROM operations WHERE ended = 0 AND component = $1 ORDER BY number")
+        .bind(component.as_str())
+        .fetch_all(connection)
+        .await?;
+    rows.iter().map(read).collect()
+}
+
+/// How many have not ended.
+///
+/// # Errors
+/// The database's.
+pub async fn count_unfinished(connection: &mut Connection) -> Result<u64, StoreError> {
+    Ok(from_sql(query("SELECT count(*) FROM operations WHERE ended = 0").fetch_one(connection).await?.try_get(0)?))
+}
+
 /// Forgets operations that ended, all but the newest `keep` and none accepted after `horizon`, with their commands; some hundreds at once.
 ///
 /// # Errors
