@@ -101,6 +101,12 @@ ids! {
     ReignId, "reign";
     /// One session between an agent and a controller.
     SessionId, "session";
+    /// A machine, as `/etc/machine-id` has it (machine-id(5)).
+    MachineId, "machine";
+    /// A controller's rule: drawn at each start, tells two rules of one term apart.
+    RuleId, "rule";
+    /// Drawn once by who pledges, so that an answer to this pledge is told from an answer to an earlier one.
+    Nonce, "nonce";
 }
 
 #[cfg(test)]

@@ -1,18 +1,19 @@
-//! The reign of a writer, and the record of a shard.
+//! Reigns, and how two of them stand to each other.
 //!
-//! ```text
-//!  (no record) --observed writer--> epoch 1 --restored in place--> epoch n+1, same writer, followers superseded
-//! ```
-
-use std::collections::BTreeSet;
+//! *Higher* means descendant, never the bigger number alone: two reigns of which neither descends from the other are a
+//! conflict, and no code here picks one of them.
 
 use muster_common::counter::Epoch;
 use muster_common::id::ReignId;
 use muster_common::name::Name;
 use serde::{Deserialize, Serialize};
 
+/// As many ancestors are carried at most; a shard that moves each day reaches it after three years. An ancestor that was
+/// dropped counts as unknown, and so as a conflict: both stop, nothing is lost.
+pub const MOST_ANCESTORS: usize = 1_024;
+
 /// One reign: the epoch is its number, the id tells two of one number apart.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Reign {
     /// Grows by one each time the writer changes or goes back in time; never reused.
     pub epoch: Epoch,
@@ -24,69 +25,104 @@ pub struct Reign {
     pub parent: Option<ReignId>,
 }
 
-/// What is known of who writes in one shard.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ShardRecord {
-    /// The present reign.
-    pub reign: Reign,
-    /// Instances that hold what the writer no longer has: never followed or promoted until seeded anew.
-    pub superseded: BTreeSet<Name>,
+impl Reign {
+    /// Its number and id.
+    #[must_use]
+    pub const fn mark(&self) -> Mark {
+        Mark { epoch: self.epoch, id: self.id }
+    }
 }
 
-/// Why a record cannot change so.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refused {
-    /// The reign is not the one that the caller saw.
-    #[error("the reign moved from epoch {expected} to {present} meanwhile")]
-    Moved {
-        /// What the caller saw.
-        expected: Epoch,
-        /// What is.
-        present: Epoch,
-    },
-    /// The end of 64 bits.
-    #[error("epochs are used up")]
-    UsedUp,
+/// A reign's number and id, without who writes in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Mark {
+    /// Its number.
+    pub epoch: Epoch,
+    /// Its id.
+    pub id: ReignId,
 }
 
-impl ShardRecord {
-    /// The first record: `writer` was observed as the only instance that takes writes.
+impl std::fmt::Display for Mark {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Eight digits tell two reigns of one number apart in a text; comparing always takes the whole id.
+        let id = self.id.to_string();
+        write!(f, "epoch {} ({})", self.epoch, id.get(..8).unwrap_or(&id))
+    }
+}
+
+/// A reign with those that it came by, oldest first, itself last. Never empty.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Line {
+    ancestors: Vec<Mark>,
+    last: Mark,
+}
+
+/// How one line stands to another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kin {
+    /// Both end in the same reign.
+    Same,
+    /// It goes on from the other one: it is higher.
+    Descends,
+    /// The other one goes on from it: it is lower.
+    Ancestor,
+    /// Each has a reign that the other does not have.
+    Conflict,
+}
+
+impl Line {
+    /// A line of one reign.
     #[must_use]
-    pub fn first(writer: Name, id: ReignId) -> Self {
-        Self { reign: Reign { epoch: Epoch(1), id, writer, parent: None }, superseded: BTreeSet::new() }
+    pub const fn of(first: Mark) -> Self {
+        Self { ancestors: Vec::new(), last: first }
     }
 
-    /// `instance` is restored in place while the reign is `expected`. Where it is the writer, a new reign of the same
-    /// writer begins and all `others` are superseded; where it is not, nothing changes but that it is no longer superseded.
-    ///
-    /// # Errors
-    /// Where the reign moved since the caller saw it.
-    pub fn restored_in_place(&self, instance: &Name, expected: Epoch, others: &[Name], id: ReignId) -> Result<Self, Refused> {
-        let present = self.reign.epoch;
-        if present != expected {
-            return Err(Refused::Moved { expected, present });
-        }
-        let mut superseded = self.superseded.clone();
-        if *instance != self.reign.writer {
-            superseded.remove(instance);
-            return Ok(Self { reign: self.reign.clone(), superseded });
-        }
-        let epoch = present.next().ok_or(Refused::UsedUp)?;
-        superseded.extend(others.iter().filter(|other| *other != instance).cloned());
-        superseded.remove(instance);
-        Ok(Self { reign: Reign { epoch, id, writer: instance.clone(), parent: Some(self.reign.id) }, superseded })
+    /// A line with these ancestors, oldest first. More than [`MOST_ANCESTORS`] are cut at the old end.
+    #[must_use]
+    pub fn with(mut ancestors: Vec<Mark>, last: Mark) -> Self {
+        let surplus = ancestors.len().saturating_sub(MOST_ANCESTORS);
+        ancestors.drain(..surplus);
+        Self { ancestors, last }
     }
 
-    /// An agent remembers the higher epoch `epoch` of this shard: the record was restored from an older copy. It is adopted, never
-    /// lowered. The epoch moves when the writer goes back in time, so all `others` count as superseded until they are seeded anew.
+    /// The line that goes on from this one by `next`.
     #[must_use]
-    pub fn adopted(&self, epoch: Epoch, id: ReignId, others: &[Name]) -> Self {
-        if epoch <= self.reign.epoch {
-            return self.clone();
+    pub fn then(&self, next: Mark) -> Self {
+        let mut ancestors = self.ancestors.clone();
+        ancestors.push(self.last);
+        Self::with(ancestors, next)
+    }
+
+    /// The reign that it ends in.
+    #[must_use]
+    pub const fn last(&self) -> Mark {
+        self.last
+    }
+
+    /// The reigns before the last one, oldest first.
+    #[must_use]
+    pub fn ancestors(&self) -> &[Mark] {
+        &self.ancestors
+    }
+
+    /// Whether `mark` is on this line, its end included.
+    #[must_use]
+    pub fn holds(&self, mark: Mark) -> bool {
+        self.last == mark || self.ancestors.contains(&mark)
+    }
+
+    /// How this line stands to `other`.
+    #[must_use]
+    pub fn kin(&self, other: &Self) -> Kin {
+        if self.last == other.last {
+            Kin::Same
+        } else if self.ancestors.contains(&other.last) {
+            Kin::Descends
+        } else if other.ancestors.contains(&self.last) {
+            Kin::Ancestor
+        } else {
+            Kin::Conflict
         }
-        let mut superseded = self.superseded.clone();
-        superseded.extend(others.iter().filter(|other| **other != self.reign.writer).cloned());
-        Self { reign: Reign { epoch, id, writer: self.reign.writer.clone(), parent: Some(self.reign.id) }, superseded }
     }
 }
 
@@ -94,47 +130,41 @@ impl ShardRecord {
 mod tests {
     use super::*;
 
-    fn name(text: &str) -> Name {
-        text.parse().unwrap()
-    }
-
-    fn id(byte: u8) -> ReignId {
-        ReignId::from_bytes([byte; 16])
+    fn mark(epoch: u64, id: u8) -> Mark {
+        Mark { epoch: Epoch(epoch), id: ReignId::from_bytes([id; 16]) }
     }
 
     #[test]
-    fn a_writer_that_is_restored_in_place_opens_a_reign_and_supersedes_its_followers() {
-        let first = ShardRecord::first(name("istanbul"), id(1));
-        let next = first.restored_in_place(&name("istanbul"), Epoch(1), &[name("istanbul"), name("ankara")], id(2)).unwrap();
-        assert_eq!(next.reign, Reign { epoch: Epoch(2), id: id(2), writer: name("istanbul"), parent: Some(id(1)) });
-        assert_eq!(next.superseded, BTreeSet::from([name("ankara")]));
-    }
-
-    #[test]
-    fn a_restore_that_is_decided_on_an_older_reign_is_refused() {
-        let first = ShardRecord::first(name("istanbul"), id(1));
-        let next = first.restored_in_place(&name("istanbul"), Epoch(1), &[], id(2)).unwrap();
-        assert_eq!(
-            next.restored_in_place(&name("istanbul"), Epoch(1), &[], id(3)),
-            Err(Refused::Moved { expected: Epoch(1), present: Epoch(2) })
-        );
-    }
-
-    #[test]
-    fn an_epoch_that_an_agent_remembers_is_adopted_and_none_is_ever_lowered() {
-        let first = ShardRecord::first(name("istanbul"), id(1));
-        let adopted = first.adopted(Epoch(4), id(9), &[name("istanbul"), name("ankara")]);
-        assert_eq!(adopted.reign, Reign { epoch: Epoch(4), id: id(9), writer: name("istanbul"), parent: Some(id(1)) });
-        assert_eq!(adopted.superseded, BTreeSet::from([name("ankara")]));
-        for older in [Epoch(0), Epoch(3), Epoch(4)] {
-            assert_eq!(adopted.adopted(older, id(8), &[name("izmir")]), adopted);
+    fn higher_means_descendant_and_a_bigger_number_alone_is_a_conflict() {
+        let first = Line::of(mark(1, 1));
+        let second = first.then(mark(2, 2));
+        let third = second.then(mark(3, 3));
+        let foreign = first.then(mark(9, 9));
+        for (a, b, kin) in [
+            (&third, &third, Kin::Same),
+            (&third, &first, Kin::Descends),
+            (&first, &third, Kin::Ancestor),
+            (&foreign, &third, Kin::Conflict),
+            (&third, &foreign, Kin::Conflict),
+            (&foreign, &first, Kin::Descends),
+        ] {
+            assert_eq!(a.kin(b), kin, "{a:?} and {b:?}");
         }
+        assert_eq!(first.then(mark(2, 2)).kin(&first.then(mark(2, 7))), Kin::Conflict, "two of one number");
     }
 
     #[test]
-    fn a_follower_that_is_restored_moves_no_epoch() {
-        let first = ShardRecord::first(name("istanbul"), id(1));
-        let next = first.restored_in_place(&name("ankara"), Epoch(1), &[name("istanbul")], id(2)).unwrap();
-        assert_eq!(next, first);
+    fn a_line_that_was_cut_at_its_old_end_calls_what_it_forgot_a_conflict() {
+        let first = Line::of(mark(0, 0));
+        let id = |n: u64| {
+            ReignId::from_bytes({
+                let mut bytes = [7; 16];
+                bytes[..8].copy_from_slice(&n.to_be_bytes());
+                bytes
+            })
+        };
+        let long = (1..=MOST_ANCESTORS as u64 + 1).fold(first.clone(), |line, n| line.then(Mark { epoch: Epoch(n), id: id(n) }));
+        assert_eq!(long.ancestors().len(), MOST_ANCESTORS);
+        assert_eq!(long.kin(&first), Kin::Conflict);
     }
 }

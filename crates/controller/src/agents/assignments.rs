@@ -69,7 +69,7 @@ pub fn assigned_agents(declared: &Declared) -> BTreeSet<Name> {
 #[cfg(test)]
 mod tests {
     use muster_common::id::ReignId;
-    use muster_failover::reign::ShardRecord;
+    use muster_failover::shard::ShardRecord;
     use muster_wire::proto::v1::instance_spec::Engine;
     use muster_wire::proto::v1::{ComponentSpec, FilesSpec, RepositorySpec, Resource};
 

@@ -310,7 +310,7 @@ pub fn without_ages(page: &StatusPage) -> StatusPage {
 #[cfg(test)]
 mod tests {
     use muster_common::id::ReignId;
-    use muster_failover::reign::ShardRecord;
+    use muster_failover::shard::ShardRecord;
 
     use super::*;
 

@@ -3,7 +3,8 @@
 use muster_common::counter::Epoch;
 use muster_common::id::ReignId;
 use muster_common::name::{InstanceName, Name};
-use muster_failover::reign::{Refused, Reign, ShardRecord};
+use muster_failover::reign::Reign;
+use muster_failover::shard::{Refused, ShardRecord};
 use muster_wire::proto::v1::ResourceKind;
 use muster_wire::proto::v1::resource::Spec;
 
@@ -70,7 +71,7 @@ pub async fn begin(connection: &mut Connection, component: &Name, writer: &Name)
 fn first(writer: &Name, kept: &Kept, id: ReignId) -> ShardRecord {
     let fresh = ShardRecord::first(writer.clone(), kept.floor_reign.unwrap_or(id));
     let epoch = fresh.reign.epoch.max(kept.floor);
-    ShardRecord { reign: Reign { epoch, ..fresh.reign }, superseded: fresh.superseded }
+    ShardRecord { reign: Reign { epoch, ..fresh.reign }, ..fresh }
 }
 
 /// An agent remembers `epoch` of an instance: where it is higher than ours it is adopted. Tells whether it was.

@@ -5,7 +5,7 @@
 
 use muster_common::counter::{Epoch, EventNumber, Term};
 use muster_common::time::Timestamp;
-use muster_failover::reign::Refused;
+use muster_failover::shard::Refused;
 use muster_wire::convert::{duration_to_proto, timestamp_to_proto};
 use muster_wire::proto::agent::v1::{Command, TaskOutcome};
 use muster_wire::proto::v1;

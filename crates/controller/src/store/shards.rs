@@ -3,7 +3,7 @@
 use muster_common::counter::Epoch;
 use muster_common::id::ReignId;
 use muster_common::name::Name;
-use muster_failover::reign::ShardRecord;
+use muster_failover::shard::ShardRecord;
 
 use crate::store::Connection;
 use crate::store::error::StoreError;
