@@ -243,8 +243,8 @@ async fn move_reign(connection: &mut Connection, state: &State) -> Result<Option
     };
     match failover::shards::restored_in_place(connection, &state.target, next).await? {
         Ok(moved) => Ok(moved.map(|moved| Event::ReignMoved { from: moved.from, to: moved.to, superseded: moved.superseded })),
-        Err(Refused::Moved { .. } | Refused::UsedUp) => {
-            Err(StoreError::Corrupt { what: "shard", id: state.target.component.to_string(), why: "its epochs are used up".into() })
+        Err(refused @ (Refused::Moved { .. } | Refused::UnderWay | Refused::UsedUp)) => {
+            Err(StoreError::Corrupt { what: "shard", id: state.target.component.to_string(), why: refused.to_string() })
         }
     }
 }
