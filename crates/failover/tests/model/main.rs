@@ -12,6 +12,8 @@
 )]
 
 mod checker;
+mod controller;
+mod faults;
 mod keeper;
 mod mutation;
 mod world;
