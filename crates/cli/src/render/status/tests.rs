@@ -155,8 +155,8 @@ orders-db (CRITICAL)
     copying: 50 %, 512.0 MiB of 1.0 GiB
     waits for agent istanbul-db1
 
-AGENT         SITE      STATE      HEARD   BUILD  CLOCK   CERTIFICATE ENDS
-istanbul-db1  istanbul  connected  1s ago  0.1.0  +0.0 s  in 10d
+AGENT         SITE      STATE      HEARD   BUILD  CLOCK   CERTIFICATE ENDS  CA
+istanbul-db1  istanbul  connected  1s ago  0.1.0  +0.0 s  in 10d            -
 
 ! CRITICAL  RpoBroken of orders-db, since 2025-11-24 15:57:58Z (2m 2s ago)
     seen: point 9c1e0a12 is 3m 2s old; the objective is 1m
