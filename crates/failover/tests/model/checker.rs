@@ -125,7 +125,7 @@ impl Model for Bounded {
     fn next_state(&self, last: &World, event: Event) -> Option<World> {
         let mut world = last.clone();
         self.happen(&mut world, event);
-        world.judge(self.mutation);
+        world.judge();
         (world != *last).then_some(world)
     }
 

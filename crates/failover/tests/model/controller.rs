@@ -146,11 +146,10 @@ impl Bounded {
         }
         let keeper = &world.keepers[who];
         let Some(asked) = keeper.question else { return };
-        let controller = &mut world.controllers[at];
+        let controller = &world.controllers[at];
         let question = Question { instance: name(who), reign, asked, heard: bound, off, most };
         let adopting = controller.adoption.goes_on() && self.mutation != Some(Mutation::NoAdopting);
         if let Ok(confirmation) = controller.record.confirm(&question, (controller.rule, adopting)) {
-            controller.confirmed = Some(reign);
             world.bag.insert(Message::Confirm { to: who, key: Key::of(Content::Confirm(confirmation)) });
         }
     }

@@ -21,8 +21,6 @@ use muster_failover::position::Position;
 use muster_failover::reign::{Line, Mark};
 use muster_failover::shard::ShardRecord;
 
-use crate::mutation::Mutation;
-
 /// How often each fault may happen, and how far the world goes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Budget {
@@ -85,8 +83,6 @@ pub struct Controller {
     pub sequence: u64,
     pub planned: bool,
     pub stopped_at: Option<Position>,
-    /// A start was confirmed in this reign.
-    pub confirmed: Option<Mark>,
     pub drawn: u8,
 }
 
@@ -241,8 +237,7 @@ impl World {
     }
 
     /// Looks for what must not be, after each step.
-    pub fn judge(&mut self, mutation: Option<Mutation>) {
-        let _ = mutation;
+    pub fn judge(&mut self) {
         let writing: Vec<_> = (0..self.keepers.len()).filter(|at| self.keepers[*at].writes().is_some()).collect();
         if writing.len() > 1 {
             self.harm = Some(Harm::TwoWriters);
@@ -269,17 +264,7 @@ impl World {
 impl Controller {
     fn first(at: usize, instances: usize, record: &ShardRecord) -> Self {
         let adoption = if at == 0 { Adoption::default() } else { Adoption::of((0..instances).map(name)) };
-        Self {
-            awake: at == 0,
-            rule: rule(at),
-            record: record.clone(),
-            adoption,
-            sequence: 1,
-            planned: false,
-            stopped_at: None,
-            confirmed: None,
-            drawn: 1,
-        }
+        Self { awake: at == 0, rule: rule(at), record: record.clone(), adoption, sequence: 1, planned: false, stopped_at: None, drawn: 1 }
     }
 }
 
