@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::assignment::force::Assignments;
+use crate::hook::own::Hooks;
 use crate::instruments::Ends;
 use crate::kept::KeptDirectories;
 use crate::link::outbox::Outbox;
@@ -46,6 +47,8 @@ pub struct Agent {
     pub kept: KeptDirectories,
     /// What is to be sent.
     pub outbox: Outbox,
+    /// The programs that its file declares.
+    pub hooks: Hooks,
     /// The tasks' own folders.
     pub scratch: Scratch,
     /// Counts ends of tasks.

@@ -11,6 +11,8 @@ use muster_service::config::{self, ConfigError};
 use muster_service::telemetry::LogFormat;
 use serde::{Deserialize, Deserializer};
 
+use crate::hook::declared::{self, Declared};
+
 /// What environment variables that set fields begin with.
 pub const ENVIRONMENT: &str = "MUSTER_AGENT__";
 
@@ -57,6 +59,9 @@ pub struct Config {
     /// host:port of `/metrics` and `/healthz`. Absent: not served.
     #[serde(default)]
     pub metrics: Option<SocketAddr>,
+    /// Programs that may be run before and after verbs, and by themselves, by name; 100 at most.
+    #[serde(default)]
+    pub hooks: Declared,
 }
 
 /// What is logged, and how.
@@ -154,6 +159,9 @@ impl Config {
         if !(1_000..=10_000_000).contains(&self.most_tombstones) {
             return Err(("mostTombstones", format!("{} is not between 1000 and 10000000", self.most_tombstones)));
         }
+        if let Some(why) = declared::judge(&self.hooks) {
+            return Err(("hooks", why));
+        }
         if self.tombstones < Duration::from_secs(86_400) {
             return Err(("tombstones", format!("{} is less than 1d", duration::show(self.tombstones))));
         }
@@ -250,6 +258,13 @@ mod tests {
             ("stateDirectory: /s\ntombstones: 1h\n", "tombstones: 1h is less than 1d"),
             ("stateDirectory: /s\nscratchLimit: much\n", "is no size"),
             ("parallelTasks: 1\n", "stateDirectory"),
+            (
+                "stateDirectory: /s\nhooks: {freeze: {program: bin/freeze}}\n",
+                "hooks: freeze: program bin/freeze: expected an absolute path",
+            ),
+            ("stateDirectory: /s\nhooks: {freeze: {program: /a/../b}}\n", "expected an absolute path without `..`"),
+            ("stateDirectory: /s\nhooks: {freeze: {program: /f, timeout: 30d}}\n", "timeout 30d: expected 1.0s to 7d"),
+            ("stateDirectory: /s\nhooks: {freeze: {program: /f, shell: yes}}\n", "shell"),
         ] {
             let error = load(text).unwrap_err().to_string();
             assert!(error.contains(expected), "{text}: {error}");

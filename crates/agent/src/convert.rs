@@ -19,9 +19,12 @@ use muster_wire::convert::{
     duration_from_proto, duration_to_proto, fault_to_proto, id_from_proto, name_from_proto, postgres_position_to_proto, required,
     timestamp_from_proto, timestamp_to_proto,
 };
-use muster_wire::proto::agent::v1::{self as link, RestorePlace, TaskOutcome, command, task_outcome};
+use muster_wire::proto::agent::v1::{self as link, RestorePlace, TaskOutcome, command, hooked_work, task_outcome};
 use muster_wire::proto::v1;
 
+use crate::assignment::parse::around_from_proto;
+use crate::hook::own::Around;
+use crate::hook::ran::Ran;
 use crate::task::command::{CheckOutcome, Command, Done, Ended, FateOutcome, Job, PruneOutcome};
 
 /// How long an old directory is kept where a command does not say.
@@ -63,28 +66,31 @@ pub fn command_from_proto(command: &link::Command, component: ComponentId) -> Re
         issued_at: timestamp_from_proto(&required(command.issued_at, "command.issued_at")?, "command.issued_at")?,
         stall_limit_ms: stall_limit.filter(|limit| !limit.is_zero()).map(|limit| u64::try_from(limit.as_millis()).unwrap_or(u64::MAX)),
         traceparent: command.traceparent.chars().take(100).collect(),
+        hooks: hooks_from_proto(command)?,
         job: job_from_proto(required(command.work.as_ref(), "command.work")?, component)?,
     })
 }
 
+fn hooks_from_proto(command: &link::Command) -> Result<Around, Fault> {
+    match &command.work {
+        Some(command::Work::Hooked(hooked)) => around_from_proto(&hooked.before, &hooked.after),
+        Some(
+            command::Work::Backup(_)
+            | command::Work::Restore(_)
+            | command::Work::Check(_)
+            | command::Work::Discard(_)
+            | command::Work::Verify(_)
+            | command::Work::Prune(_)
+            | command::Work::Hold(_)
+            | command::Work::RunHook(_),
+        )
+        | None => Ok(Around::default()),
+    }
+}
+
 fn job_from_proto(work: &command::Work, component: ComponentId) -> Result<Job, Fault> {
     Ok(match work {
-        command::Work::Backup(work) => {
-            let level = if (1..=19).contains(&work.compression_level) { work.compression_level } else { 1 };
-            let request = BackupRequest {
-                component,
-                point: id_from_proto(&work.point_id, "command.backup.point_id")?,
-                label: work.label.chars().take(MAX_LABEL).collect(),
-                level: i32::try_from(level).unwrap_or(1),
-                fast_checkpoint: work.fast_checkpoint,
-                dump: work.dump.as_ref().map(|scope| DumpScope {
-                    databases: scope.databases.clone(),
-                    schemas: scope.schemas.clone(),
-                    tables: scope.tables.clone(),
-                }),
-            };
-            Job::Backup { request }
-        }
+        command::Work::Backup(work) => Job::Backup { request: backup_from_proto(work, component)? },
         command::Work::Restore(work) => Job::Restore { request: restore_from_proto(work, component)?, next_epoch: Epoch(work.next_epoch) },
         command::Work::Check(work) => {
             if work.read_data_of > 0 && work.read_data_part >= work.read_data_of {
@@ -115,6 +121,30 @@ fn job_from_proto(work: &command::Work, component: ComponentId) -> Result<Job, F
                 reason: work.reason.clone(),
             }
         }
+        command::Work::RunHook(work) => Job::Hook { hook: name_from_proto(&work.hook, "command.run_hook.hook")? },
+        command::Work::Hooked(hooked) => match required(hooked.work.as_ref(), "command.hooked.work")? {
+            hooked_work::Work::Backup(work) => Job::Backup { request: backup_from_proto(work, component)? },
+            hooked_work::Work::Restore(work) => {
+                Job::Restore { request: restore_from_proto(work, component)?, next_epoch: Epoch(work.next_epoch) }
+            }
+            hooked_work::Work::Verify(work) => Job::Verify { request: verify_from_proto(work, component)? },
+        },
+    })
+}
+
+fn backup_from_proto(work: &link::BackupWork, component: ComponentId) -> Result<BackupRequest, Fault> {
+    let level = if (1..=19).contains(&work.compression_level) { work.compression_level } else { 1 };
+    Ok(BackupRequest {
+        component,
+        point: id_from_proto(&work.point_id, "command.backup.point_id")?,
+        label: work.label.chars().take(MAX_LABEL).collect(),
+        level: i32::try_from(level).unwrap_or(1),
+        fast_checkpoint: work.fast_checkpoint,
+        dump: work.dump.as_ref().map(|scope| DumpScope {
+            databases: scope.databases.clone(),
+            schemas: scope.schemas.clone(),
+            tables: scope.tables.clone(),
+        }),
     })
 }
 
@@ -192,9 +222,15 @@ pub fn ended_to_proto(command: CommandId, ended: &Ended) -> TaskOutcome {
         Ok(Done::Hold { point, until, ended }) => {
             task_outcome::Outcome::Hold(v1::HoldResult { point_id: point.to_string(), until: until.map(timestamp_to_proto), ended: *ended })
         }
+        Ok(Done::Hook { hook }) => task_outcome::Outcome::Hook(v1::HookResult { hook: hook.to_string() }),
         Err(fault) => task_outcome::Outcome::Fault(fault_to_proto(fault)),
     };
-    TaskOutcome { command_id: command.to_string(), at: Some(timestamp_to_proto(ended.at)), outcome: Some(outcome) }
+    TaskOutcome {
+        command_id: command.to_string(),
+        at: Some(timestamp_to_proto(ended.at)),
+        outcome: Some(outcome),
+        hooks: ended.hooks.iter().map(Ran::to_proto).collect(),
+    }
 }
 
 fn backup_to_proto(outcome: &BackupOutcome) -> v1::BackupResult {

@@ -10,6 +10,7 @@ pub mod convert;
 pub mod durable;
 pub mod duty;
 pub mod engines;
+pub mod hook;
 pub mod instruments;
 pub mod kept;
 pub mod link;

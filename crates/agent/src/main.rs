@@ -44,6 +44,12 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<OsString>,
     },
+    /// Stand between the agent and a hook; called by the agent.
+    #[command(hide = true)]
+    RunHook {
+        /// The run's folder.
+        folder: PathBuf,
+    },
     /// Print the version.
     Version,
     /// Write the manual pages, for packages.
@@ -65,6 +71,12 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     if let Command::WalGet { arguments } = &arguments.command {
         return muster_engine_postgres::wal_get::run(arguments);
+    }
+    if let Command::RunHook { folder } = &arguments.command {
+        return match muster_agent::hook::supervisor::supervise(folder) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(_) => ExitCode::FAILURE,
+        };
     }
     if rustls::crypto::ring::default_provider().install_default().is_err() {
         eprintln!("muster-agent: another TLS provider is installed already");
@@ -93,7 +105,7 @@ fn act(command: Command) -> anyhow::Result<()> {
         Command::Enroll { file } => runtime()?.block_on(run::enroll(Config::load(&file.config)?)),
         Command::MissingRights { file } => runtime()?.block_on(rights::print_missing(&Config::load(&file.config)?)),
         // Handled before anything else is set up.
-        Command::WalGet { .. } => Ok(()),
+        Command::WalGet { .. } | Command::RunHook { .. } => Ok(()),
         Command::Version => {
             println!("muster-agent {}", env!("CARGO_PKG_VERSION"));
             Ok(())

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use muster_identity::identity::Identity;
 use muster_service::metrics::{self, Health, HealthCheck};
 use muster_service::tasks::TaskGate;
 use muster_service::telemetry::{self, LevelSwitch, TelemetryOptions};
@@ -21,6 +22,7 @@ use crate::belonging::Belonging;
 use crate::config::Config;
 use crate::duty;
 use crate::engines;
+use crate::hook::own::Hooks;
 use crate::instruments::{self, Ends};
 use crate::kept::KeptDirectories;
 use crate::link::dial::{self, LinkState};
@@ -77,7 +79,7 @@ async fn serve(config: &Config, gate: &TaskGate, registry: Registry, level: Leve
         !member.controllers.is_empty(),
         "no controller is known; HINT: name them as `controllers: [host:port]` in the configuration"
     );
-    let agent = Arc::new(open(config, &state)?);
+    let agent = Arc::new(open(config, &state, own_name(&member))?);
     let (link_state, seen) = watch::channel(LinkState::default());
     if let Some(address) = config.metrics {
         let listener = TcpListener::bind(address).await.with_context(|| format!("listen on {address} for metrics"))?;
@@ -97,12 +99,13 @@ async fn serve(config: &Config, gate: &TaskGate, registry: Registry, level: Leve
 }
 
 /// Reads all that a previous process left.
-fn open(config: &Config, state: &StateDirectory) -> anyhow::Result<Agent> {
+fn open(config: &Config, state: &StateDirectory, member: String) -> anyhow::Result<Agent> {
     let memory = Arc::new(Memory::open(&state.join("memory")).context("remember what was seen before")?);
     let inbox = Inbox::open(&state.join("inbox"), clock::now()).context("open the inbox")?;
     let secret = state.encryption_key().context("read the agent's encryption key")?;
     let (scratch, run_directory) = (config.scratch_directory(), config.run_directory());
-    for folder in [&scratch, &run_directory] {
+    let hooks = state.join("hooks");
+    for folder in [&scratch, &run_directory, &hooks] {
         files::create_private_folder(folder)?;
     }
     let cache = scratch.join("cache");
@@ -115,6 +118,7 @@ fn open(config: &Config, state: &StateDirectory) -> anyhow::Result<Agent> {
         repositories: Repositories::new(secret, cache, memory.clone()),
         kept: KeptDirectories::open(&state.join("kept")).context("read what restores kept aside")?,
         outbox: Outbox::default(),
+        hooks: Hooks { agent: member, declared: config.hooks.clone(), folder: hooks, program: own_program()? },
         scratch: Scratch::new(scratch.join("tasks"), config.scratch_limit),
         memory,
         ends: Ends::new(),
@@ -128,6 +132,14 @@ fn open(config: &Config, state: &StateDirectory) -> anyhow::Result<Agent> {
             grace: GRACE,
         },
     })
+}
+
+/// Its name, as components declare it.
+fn own_name(member: &Member) -> String {
+    match &member.credentials.own().identity {
+        Identity::Agent { agent, .. } => agent.to_string(),
+        other @ (Identity::Operator { .. } | Identity::Controller) => other.to_string(),
+    }
 }
 
 /// The program that runs now, by its path: a restored server calls it for its log.

@@ -80,6 +80,8 @@ pub enum Command {
     Hold(command::hold::Arguments),
     /// Lets a held recovery point go.
     Release(command::release::Arguments),
+    /// Runs programs that agents' own files declare.
+    Hook(command::hook::Arguments),
     /// Lists operations, newest first.
     Ops(command::ops::Arguments),
     /// All that happened to one operation, and why it failed.
@@ -175,6 +177,7 @@ pub async fn run(arguments: Arguments) -> Result<Exit, Fault> {
         Command::Prune(arguments) => command::prune::run(&app, arguments).await,
         Command::Hold(arguments) => command::hold::run(&app, arguments).await,
         Command::Release(arguments) => command::release::run(&app, arguments).await,
+        Command::Hook(arguments) => command::hook::run(&app, arguments).await,
         Command::Ops(arguments) => command::ops::run(&app, arguments).await,
         Command::Logs(arguments) => command::logs::run(&app, arguments).await,
         Command::Watch(arguments) => command::watch::run(&app, arguments).await,

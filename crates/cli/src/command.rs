@@ -17,6 +17,7 @@ pub mod findings;
 pub mod get;
 pub mod history;
 pub mod hold;
+pub mod hook;
 pub mod logs;
 pub mod manual;
 pub mod operator;

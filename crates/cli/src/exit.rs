@@ -147,7 +147,8 @@ fn found_damage(operation: &Operation) -> bool {
             | operation::Result::Discard(_)
             | operation::Result::Verify(_)
             | operation::Result::Prune(_)
-            | operation::Result::Hold(_),
+            | operation::Result::Hold(_)
+            | operation::Result::Hook(_),
         )
         | None => false,
     }

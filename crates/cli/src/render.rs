@@ -8,6 +8,7 @@ pub mod audit;
 pub mod authority;
 pub mod fault;
 pub mod findings;
+pub mod hooks;
 pub mod logs;
 pub mod loss;
 pub mod operation;

@@ -223,6 +223,7 @@ pub const RULES: &[(&str, Rule)] = &[
     ("/muster.v1.OperationService/Watch", VIEWER),
     ("/muster.v1.RecoveryService/Backup", OPERATOR),
     ("/muster.v1.RecoveryService/Restore", OPERATOR),
+    ("/muster.v1.RecoveryService/RunHook", OPERATOR),
     ("/muster.v1.RecoveryService/Verify", OPERATOR),
     ("/muster.v1.RepositoryService/Check", OPERATOR),
     ("/muster.v1.RepositoryService/Hold", OPERATOR),

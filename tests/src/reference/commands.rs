@@ -49,6 +49,7 @@ pub const COMMANDS: &[Row] = &[
     row("get", "muster.v1.InventoryServiceListResponse", "with KIND NAME: a muster.v1.Resource"),
     row("history", "muster.v1.ListHistoryResponse", ""),
     row("hold", OPERATION, "as it ended"),
+    row("hook run", OPERATION, "as it ended; with --no-wait: as it was accepted"),
     row("logs", "own.Logs", "events without the operation after each"),
     nothing("operator add", "a context's file (YAML)"),
     row("operator list", "muster.v1.ListOperatorsResponse", ""),

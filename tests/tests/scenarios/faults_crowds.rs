@@ -102,7 +102,7 @@ fn nonsense(number: u64) -> FromAgent {
         3 => FromAgent::Observation(ObservationReport { component: large, ..ObservationReport::default() }),
         _ => {
             let fault = Fault { message: large, ..Fault::default() };
-            FromAgent::Outcome(TaskOutcome { command_id, at: None, outcome: Some(task_outcome::Outcome::Fault(fault)) })
+            FromAgent::Outcome(TaskOutcome { command_id, at: None, outcome: Some(task_outcome::Outcome::Fault(fault)), hooks: Vec::new() })
         }
     }
 }

@@ -13,6 +13,7 @@ mod faults_crowds;
 mod faults_requests;
 mod findings;
 mod forms;
+mod hooks;
 mod kills;
 mod postgres;
 mod prune;

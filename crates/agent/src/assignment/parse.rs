@@ -12,8 +12,13 @@ use muster_wire::convert::{id_from_proto, name_from_proto, optional_id_from_prot
 use muster_wire::proto::agent::v1 as link;
 use muster_wire::proto::v1::{self, instance_spec, repository_spec};
 
+use crate::hook::own::{Around, Named};
+
 /// How many instances one agent keeps at most.
 pub const MAX_INSTANCES: usize = 1_000;
+
+/// How many hooks stand before a verb at most, and after it.
+const MAX_HOOKS: usize = 20;
 
 /// An assignment.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -45,6 +50,8 @@ pub struct AssignedInstance {
     pub superseded: bool,
     /// The name of its repository.
     pub repository: Option<Name>,
+    /// The hooks that its component names.
+    pub hooks: Named,
     /// What it is.
     pub kind: Kind,
 }
@@ -116,9 +123,31 @@ fn instance_from_proto(instance: &link::AssignedInstance) -> Result<(InstanceNam
         reign: optional_id_from_proto(&instance.reign_id, "reign_id")?,
         superseded: instance.superseded,
         repository: optional_name_from_proto(&instance.repository, "repository")?,
+        hooks: named_from_proto(instance.hooks.as_ref())?,
         kind,
     };
     Ok((name, parsed))
+}
+
+fn named_from_proto(hooks: Option<&v1::ComponentHooks>) -> Result<Named, Fault> {
+    let Some(hooks) = hooks else { return Ok(Named::default()) };
+    Ok(Named {
+        backup: around_from_proto(&hooks.before_backup, &hooks.after_backup)?,
+        restore: around_from_proto(&hooks.before_restore, &hooks.after_restore)?,
+        verify: around_from_proto(&hooks.before_verify, &hooks.after_verify)?,
+    })
+}
+
+/// Names of hooks.
+///
+/// # Errors
+/// Where one is no name, or there are too many.
+pub fn around_from_proto(before: &[String], after: &[String]) -> Result<Around, Fault> {
+    if before.len().max(after.len()) > MAX_HOOKS {
+        return Err(refused(format!("{} hooks are named; {MAX_HOOKS} is the bound", before.len().max(after.len()))));
+    }
+    let names = |names: &[String]| names.iter().map(|name| name_from_proto(name, "hooks")).collect::<Result<Vec<_>, Fault>>();
+    Ok(Around { before: names(before)?, after: names(after)? })
 }
 
 fn repository_from_proto(repository: &link::AssignedRepository) -> Result<(Name, RepositoryPlace), Fault> {

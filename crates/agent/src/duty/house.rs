@@ -10,8 +10,10 @@ use muster_service::tasks::TaskGate;
 use crate::agent::Agent;
 use crate::durable::DurableError;
 use crate::engines;
+use crate::hook::run::end_leftovers;
 use crate::task::inbox::InboxError;
 use crate::task::perform::blocking;
+use crate::task::scratch::Scratch;
 
 /// How often.
 const EACH: Duration = Duration::from_secs(3_600);
@@ -51,5 +53,6 @@ fn clean(agent: &Agent) -> Result<(), HouseError> {
     })?;
     let under_way = || agent.inbox.under_way().into_iter().map(|command| command.id).collect::<BTreeSet<_>>();
     agent.scratch.clean(under_way, engines::end_leftovers)?;
+    Scratch::new(agent.hooks.folder.clone(), u64::MAX).clean(under_way, |folder, _| end_leftovers(folder))?;
     Ok(())
 }

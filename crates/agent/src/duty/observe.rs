@@ -18,6 +18,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use crate::agent::Agent;
 use crate::assignment::force::Instance;
 use crate::convert;
+use crate::task::perform::blocking;
 
 /// How often the role is looked at.
 const ROLE: Duration = Duration::from_secs(1);
@@ -100,6 +101,7 @@ async fn look_at_instance(
         if depth == Depth::Full {
             last_full = Some(Instant::now());
             observation.conditions.extend(repository.borrow_and_update().iter().cloned());
+            observation.conditions.extend(look_at_hooks(&agent, &name).await);
             kept = agent.kept.of(&name);
         }
         let report = ObservationReport {
@@ -157,6 +159,14 @@ impl Told {
         }
         is_news
     }
+}
+
+/// What is wrong with the hooks that its component names.
+async fn look_at_hooks(agent: &Arc<Agent>, name: &InstanceName) -> Vec<Condition> {
+    let in_force = agent.assignments.current();
+    let Some(instance) = in_force.instances.get(name) else { return Vec::new() };
+    let (agent, named) = (agent.clone(), instance.assigned.hooks.clone());
+    blocking(move || agent.hooks.conditions(&named)).await.unwrap_or_default()
 }
 
 /// Opens the instance's repository for as long as it is assigned, and tells what is wrong.

@@ -78,6 +78,7 @@ mod tests {
             issued_at: Timestamp::default().plus(DAY * u32::try_from(issued_day).unwrap()),
             stall_limit_ms: None,
             traceparent: String::new(),
+            hooks: crate::hook::own::Around::default(),
             job: Job::Check { part: 0, of: 0 },
         }
     }

@@ -5,10 +5,13 @@ use std::path::PathBuf;
 use muster_common::counter::{Epoch, Term};
 use muster_common::fault::Fault;
 use muster_common::id::{CommandId, OperationId, PointId};
-use muster_common::name::InstanceName;
+use muster_common::name::{InstanceName, Name};
 use muster_common::time::Timestamp;
 use muster_engine::request::{BackupOutcome, BackupRequest, DiscardRequest, RestoreOutcome, RestoreRequest, VerifyOutcome, VerifyRequest};
 use serde::{Deserialize, Serialize};
+
+use crate::hook::own::Around;
+use crate::hook::ran::Ran;
 
 /// A command, resolved against the assignment when it was taken on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,6 +35,9 @@ pub struct Command {
     /// W3C trace context. Empty: none.
     #[serde(default)]
     pub traceparent: String,
+    /// The hooks before and after it.
+    #[serde(default, skip_serializing_if = "Around::is_none")]
+    pub hooks: Around,
     /// What to do.
     pub job: Job,
 }
@@ -89,6 +95,11 @@ pub enum Job {
         /// Which, and what it must answer.
         request: VerifyRequest,
     },
+    /// Run a hook by itself.
+    Hook {
+        /// Which.
+        hook: Name,
+    },
 }
 
 impl Job {
@@ -103,6 +114,7 @@ impl Job {
             Self::Verify { .. } => "verify",
             Self::Prune { .. } => "prune",
             Self::Hold { .. } => "hold",
+            Self::Hook { .. } => "hook",
         }
     }
 
@@ -112,7 +124,7 @@ impl Job {
         match self {
             Self::Backup { .. } | Self::Discard { .. } => true,
             Self::Restore { request, .. } => !request.dry_run,
-            Self::Check { .. } | Self::Verify { .. } | Self::Prune { .. } | Self::Hold { .. } => false,
+            Self::Check { .. } | Self::Verify { .. } | Self::Prune { .. } | Self::Hold { .. } | Self::Hook { .. } => false,
         }
     }
 }
@@ -124,6 +136,9 @@ pub struct Ended {
     pub at: Timestamp,
     /// How.
     pub result: Result<Done, Fault>,
+    /// The hooks that ran.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hooks: Vec<Ran>,
 }
 
 /// What a task did.
@@ -170,6 +185,11 @@ pub enum Done {
     Verify {
         /// How.
         outcome: VerifyOutcome,
+    },
+    /// A hook ran by itself.
+    Hook {
+        /// Which.
+        hook: Name,
     },
 }
 

@@ -340,7 +340,7 @@ fn lost(id: CommandId, path: &Path, now: Timestamp, why: &str) -> Ended {
     let fault = Fault::failed(ErrorKind::DataLoss, format!("resume command {id}: its file in the agent's inbox is damaged: {why}"))
         .evidence(format!("{} on the agent's machine", path.display()))
         .hint("look at the instance, then ask for the operation anew if it is still wanted; check the disk of the agent's state directory");
-    Ended { at: now, result: Err(fault) }
+    Ended { at: now, result: Err(fault), hooks: Vec::new() }
 }
 
 fn id_of(path: &Path) -> Option<(CommandId, String)> {

@@ -15,7 +15,7 @@ use muster_wire::proto::agent::v1 as link;
 use crate::agent::Agent;
 use crate::convert;
 use crate::task::admit::{Standing, admit};
-use crate::task::command::{Command, Ended};
+use crate::task::command::{Command, Ended, Job};
 use crate::task::inbox::{InboxError, Known};
 use crate::task::perform::blocking;
 use crate::task::runner::{Runner, Stop};
@@ -145,7 +145,7 @@ impl Intake {
 
     fn refuse(&self, id: CommandId, fault: Fault) {
         tracing::warn!(command = %id, kind = ?fault.kind, "refused: {fault}");
-        self.lock().remember(id, Ended { at: clock::now(), result: Err(fault) });
+        self.lock().remember(id, Ended { at: clock::now(), result: Err(fault), hooks: Vec::new() });
         self.agent.outbox.outcome(id);
     }
 
@@ -183,6 +183,17 @@ impl Intake {
                 .hint("look at the component's declaration, and at the agent's problems with `muster agents`")
         })?;
         let command = convert::command_from_proto(message, instance.assigned.component)?;
+        let alone = match &command.job {
+            Job::Hook { hook } => Some(hook),
+            Job::Backup { .. }
+            | Job::Restore { .. }
+            | Job::Check { .. }
+            | Job::Discard { .. }
+            | Job::Prune { .. }
+            | Job::Hold { .. }
+            | Job::Verify { .. } => None,
+        };
+        self.agent.hooks.require(command.hooks.names().chain(alone))?;
         let remembered = self.agent.memory.get();
         let standing = Standing {
             highest_term: remembered.highest_term,

@@ -3,7 +3,7 @@
 //! Every verb may be run again with the same request, so that waiting for a repository or a server is: try, say so, wait, try.
 //! How long that may go on is the stall limit's business; there is a bound on the tries besides.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -40,6 +40,8 @@ pub struct Attempts {
     pub progress: Arc<watch::Sender<Progress>>,
     /// How many tries have failed.
     pub failed: AtomicU32,
+    /// Whether a hook runs now, which has a timeout of its own.
+    pub in_hook: AtomicBool,
     /// The repository that it uses now.
     repository: Mutex<Option<Repository>>,
 }
@@ -49,7 +51,7 @@ impl Attempts {
     #[must_use]
     pub fn new(cancel: CancellationToken) -> Self {
         let progress = Arc::new(watch::Sender::new(Progress { phase: "starting".to_owned(), ..Progress::default() }));
-        Self { cancel, progress, failed: AtomicU32::new(0), repository: Mutex::default() }
+        Self { cancel, progress, failed: AtomicU32::new(0), in_hook: AtomicBool::new(false), repository: Mutex::default() }
     }
 
     /// How far it is; where its repository does not answer, that stands in the phase.
@@ -104,7 +106,7 @@ async fn attempt(agent: &Agent, command: &Command, attempts: &Attempts) -> Resul
         Job::Backup { .. } => Some(Verb::Backup),
         Job::Restore { .. } | Job::Discard { .. } => Some(Verb::Restore),
         Job::Verify { .. } => Some(Verb::Verify),
-        Job::Check { .. } | Job::Prune { .. } | Job::Hold { .. } => None,
+        Job::Check { .. } | Job::Prune { .. } | Job::Hold { .. } | Job::Hook { .. } => None,
     };
     if let Some(verb) = verb {
         instance.engine.capabilities().require(verb)?;
@@ -127,7 +129,7 @@ async fn work(agent: &Agent, command: &Command, attempts: &Attempts, in_force: &
             let patience = command.stall_limit_ms.map_or(PATIENCE, Duration::from_millis).max(Duration::from_secs(5));
             opened.map(|open| OpenRepository { repository: open.repository.with_patience(patience), ..open })
         }
-        Job::Discard { .. } => None,
+        Job::Discard { .. } | Job::Hook { .. } => None,
     };
     *attempts.repository.lock().unwrap_or_else(PoisonError::into_inner) = repository.as_ref().map(|open| open.repository.clone());
     let scratch = agent.scratch.clone();
@@ -176,6 +178,9 @@ async fn run(agent: &Agent, command: &Command, instance: &Instance, work: &Work)
         Job::Verify { request } => {
             let verifying = instance.engine.verify(work, request);
             Ok(Done::Verify { outcome: keep::held(work, request.point, command, verifying).await? })
+        }
+        Job::Hook { hook } => {
+            Err(Fault::refused(ErrorKind::Internal, format!("hook {hook} is no verb")).hint("please report this with the agent's log"))
         }
     }
 }

@@ -20,10 +20,11 @@ use crate::agent::Agent;
 use crate::convert;
 use crate::durable::DurableError;
 use crate::engines;
+use crate::hook::around::{self, Came, around};
 use crate::kept;
 use crate::task::command::{Command, Done, Ended, Job};
 use crate::task::inbox::InboxError;
-use crate::task::perform::{Attempts, blocking, perform};
+use crate::task::perform::{Attempts, blocking};
 use crate::task::stall::Stall;
 
 /// How often a task is looked at: progress is told and stalls are found so often.
@@ -59,14 +60,16 @@ impl Brake {
         self.cancel.cancel();
     }
 
-    fn reason(&self) -> Option<Reason> {
+    /// Why it is to stop. `None`: it is not.
+    #[must_use]
+    pub fn reason(&self) -> Option<Reason> {
         *self.reason.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Runs a task to its durable end. `false` where it has none, because the agent stops.
 pub async fn run(agent: &Agent, command: &Command, brake: &Brake) -> bool {
-    let result = watched(agent, command, brake).await;
+    let (result, hooks) = watched(agent, command, brake).await;
     let result = match (result, brake.reason()) {
         // What was done is done, whoever asked to stop.
         (Ok(done), _) => Ok(done),
@@ -80,13 +83,13 @@ pub async fn run(agent: &Agent, command: &Command, brake: &Brake) -> bool {
         Err(fault) => tracing::warn!(kind = ?fault.kind, effect = ?fault.effect, "ended: {fault}"),
     }
     agent.ends.count(command.job.name(), result.is_ok());
-    record(agent, command, Ended { at: clock::now(), result }, brake).await
+    record(agent, command, Ended { at: clock::now(), result, hooks }, brake).await
 }
 
 /// The verb with a watch over it.
-async fn watched(agent: &Agent, command: &Command, brake: &Brake) -> Result<Done, Fault> {
+async fn watched(agent: &Agent, command: &Command, brake: &Brake) -> Came {
     let attempts = Attempts::new(brake.cancel.clone());
-    let verb = AssertUnwindSafe(perform(agent, command, &attempts)).catch_unwind();
+    let verb = AssertUnwindSafe(around(agent, command, &attempts, brake)).catch_unwind();
     tokio::pin!(verb);
     let began = Instant::now();
     let mut stall = command.stall_limit_ms.map(|limit| Stall::new(Duration::from_millis(limit), Duration::ZERO));
@@ -96,9 +99,18 @@ async fn watched(agent: &Agent, command: &Command, brake: &Brake) -> Result<Done
     let mut look = tokio::time::interval(LOOK);
     loop {
         tokio::select! {
-            ended = &mut verb => return ended.unwrap_or_else(|_| Err(panicked(command))),
+            ended = &mut verb => return ended.unwrap_or_else(|_| (Err(panicked(command)), Vec::new())),
             _ = look.tick() => {}
             () = brake.cancel.cancelled(), if given_up_at.is_none() => given_up_at = Some(began.elapsed() + agent.settings.grace),
+        }
+        if attempts.in_hook.load(Ordering::Relaxed) {
+            // A hook ends by its own timeout, and after-hooks are not stopped: neither limit counts meanwhile.
+            given_up_at = given_up_at.map(|_| began.elapsed() + agent.settings.grace);
+            if let Some(stall) = &mut stall {
+                stall.moved(began.elapsed());
+            }
+            agent.outbox.progress(command.id, convert::progress_to_proto(&in_hook(&attempts, began.elapsed()), clock::now()));
+            continue;
         }
         let progress = attempts.progress();
         if progress != told {
@@ -119,8 +131,17 @@ async fn watched(agent: &Agent, command: &Command, brake: &Brake) -> Result<Done
             }
         }
         if given_up_at.is_some_and(|at| began.elapsed() >= at) {
-            return Err(deaf(command, agent.settings.grace, &told));
+            return (Err(deaf(command, agent.settings.grace, &told)), Vec::new());
         }
+    }
+}
+
+/// How far a hook is: it tells nothing itself, so that the time must show that somebody watches.
+fn in_hook(attempts: &Attempts, elapsed: Duration) -> Progress {
+    let progress = attempts.progress();
+    Progress {
+        phase: format!("{} ({} since the task began)", progress.phase, duration::show(Duration::from_secs(elapsed.as_secs()))),
+        ..progress
     }
 }
 
@@ -147,6 +168,12 @@ async fn record(agent: &Agent, command: &Command, ended: Ended, brake: &Brake) -
         Ok(Ok(())) => {}
         Ok(Err(error)) => tracing::warn!(%error, "the scratch folder stays until the next start"),
         Err(fault) => tracing::warn!(%fault, "the scratch folder stays until the next start"),
+    }
+    let home = agent.hooks.folder.join(id.to_string());
+    match blocking(move || around::forget(&home)).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::warn!(%error, "the hooks' folder stays until the next start"),
+        Err(fault) => tracing::warn!(%fault, "the hooks' folder stays until the next start"),
     }
     true
 }

@@ -161,7 +161,7 @@ impl Runner {
         let this = self.clone();
         self.gate.spawn(format!("end of command {}", command.id), tracing::Span::current(), async move {
             let (inbox, id) = (this.agent.inbox.clone(), command.id);
-            let kept = blocking(move || inbox.end(id, Ended { at: clock::now(), result: Err(fault) })).await;
+            let kept = blocking(move || inbox.end(id, Ended { at: clock::now(), result: Err(fault), hooks: Vec::new() })).await;
             match kept {
                 Ok(Ok(())) => this.agent.outbox.outcome(command.id),
                 Ok(Err(error)) => {

@@ -32,6 +32,11 @@ impl Stall {
         self.best = [0; 3];
     }
 
+    /// Something moved that tells no figures.
+    pub fn moved(&mut self, now: Duration) {
+        self.moved_at = now;
+    }
+
     /// Takes what is told at `now`.
     pub fn hear(&mut self, progress: &Progress, now: Duration) {
         let counters = [progress.bytes_done, progress.files_done, progress.bytes_stored];

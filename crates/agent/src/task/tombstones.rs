@@ -181,6 +181,7 @@ fn to_json(tombstone: &Tombstone, path: &Path) -> Result<Vec<u8>, DurableError> 
 /// The same end without its long lists; their counts stay.
 fn shortened(ended: &Ended) -> Ended {
     let mut ended = ended.clone();
+    ended.hooks.clear();
     match &mut ended.result {
         Ok(Done::Backup { outcome }) => {
             outcome.damage.clear();
@@ -194,7 +195,7 @@ fn shortened(ended: &Ended) -> Ended {
             outcome.problems.clear();
             outcome.store_notes.clear();
         }
-        Ok(Done::Discard { .. } | Done::Hold { .. }) => {}
+        Ok(Done::Discard { .. } | Done::Hold { .. } | Done::Hook { .. }) => {}
         Ok(Done::Prune { outcome }) => {
             outcome.more_points += outcome.points.len() as u64;
             outcome.points.clear();
@@ -292,7 +293,7 @@ mod tests {
             command: CommandId::from_bytes([n; 16]),
             sequence: u64::from(n),
             issued_at: at(day),
-            ended: Ended { at: at(day), result },
+            ended: Ended { at: at(day), result, hooks: Vec::new() },
         }
     }
 
@@ -365,7 +366,7 @@ mod tests {
         let mut all = Tombstones::open(folder.path()).unwrap();
         let outcome =
             crate::task::command::CheckOutcome { problems: vec!["x".repeat(100); 1_000], problem_count: 1_000, ..Default::default() };
-        let ended = Ended { at: at(10), result: Ok(Done::Check { outcome }) };
+        let ended = Ended { at: at(10), result: Ok(Done::Check { outcome }), hooks: Vec::new() };
         all.bury(Tombstone { ended, ..tombstone(1, 10) }, at(10)).unwrap();
         let found = all.find(CommandId::from_bytes([1; 16])).unwrap().unwrap();
         let Ok(Done::Check { outcome }) = found.ended.result else { panic!("{found:?}") };

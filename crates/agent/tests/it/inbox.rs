@@ -34,6 +34,7 @@ fn command(n: u8) -> Command {
         issued_at: NOW,
         stall_limit_ms: Some(60_000),
         traceparent: String::new(),
+        hooks: Default::default(),
         job: Job::Backup { request },
     }
 }
@@ -51,7 +52,7 @@ fn ended(n: u8) -> Ended {
         damaged_pages: 0,
         notes: Vec::new(),
     };
-    Ended { at: NOW.plus(Duration::from_secs(5)), result: Ok(Done::Backup { outcome }) }
+    Ended { at: NOW.plus(Duration::from_secs(5)), result: Ok(Done::Backup { outcome }), hooks: Vec::new() }
 }
 
 fn id(n: u8) -> CommandId {

@@ -68,7 +68,8 @@ fn lost(restore: &Operation, now: Timestamp) -> String {
             | operation::Result::Discard(_)
             | operation::Result::Verify(_)
             | operation::Result::Prune(_)
-            | operation::Result::Hold(_),
+            | operation::Result::Hold(_)
+            | operation::Result::Hook(_),
         )
         | None => {
             format!("{title}: what it kept aside is removed for good.\n")

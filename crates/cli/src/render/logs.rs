@@ -4,7 +4,7 @@ use muster_wire::convert::fault_from_proto;
 use muster_wire::proto::v1::{Operation, OperationEvent};
 
 use super::amount::instant_or_nothing;
-use super::{fault, operation};
+use super::{fault, hooks, operation};
 
 /// The operation, each transition, and at the end why it failed: the end of what the agent's programs said is among what was seen.
 #[must_use]
@@ -23,6 +23,7 @@ pub fn logs(of: &Operation, events: &[OperationEvent]) -> String {
     if let Some(why) = of.fault.as_ref().filter(|why| !told.contains(why)) {
         text.push_str(&format!("{}\n{}", why.message, fault::body(&fault_from_proto(why), "  ")));
     }
+    text.push_str(&hooks::runs(&of.hooks, true));
     if let Some(left) = events.first().filter(|first| !first.text.starts_with("accepted")) {
         text.push_str(&format!("what was before {} is kept no longer\n", instant_or_nothing(left.at.as_ref())));
     }

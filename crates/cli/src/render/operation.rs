@@ -11,7 +11,7 @@ use muster_wire::proto::v1::{
 use super::amount::{
     NOTHING, age, bytes, count, counted, instant, instant_or_nothing, position, read_duration, read_instant, rounded, short,
 };
-use super::{fault, retention, table};
+use super::{fault, hooks, retention, table};
 use crate::exit::has_ended;
 
 /// `backup`.
@@ -26,6 +26,7 @@ pub const fn kind(operation: &OperationKind) -> &'static str {
         OperationKind::Verify => "verify",
         OperationKind::Prune => "prune",
         OperationKind::Hold => "hold",
+        OperationKind::Hook => "hook",
     }
 }
 
@@ -144,6 +145,7 @@ pub fn outcome(operation: &Operation, now: Timestamp) -> String {
         text.push_str(&format!("  {}\n{}", why.message, fault::body(&why, "  ")));
     }
     text.push_str(&result(operation, now));
+    text.push_str(&hooks::runs(&operation.hooks, false));
     text.push_str(&next(operation));
     text
 }
@@ -158,6 +160,7 @@ fn result(operation: &Operation, now: Timestamp) -> String {
         Some(operation::Result::Verify(verify)) => verify_result(verify),
         Some(operation::Result::Prune(prune)) => retention::prune(prune),
         Some(operation::Result::Hold(hold)) => retention::hold(hold),
+        Some(operation::Result::Hook(_)) => String::new(),
         Some(operation::Result::Discard(discard)) => format!("  {} is removed\n", discard.path),
     }
 }

@@ -70,6 +70,7 @@ pub fn about(spec: &ScheduleSpec) -> String {
         Some(Work::Backup(_)) => "backup",
         Some(Work::Check(_)) => "check",
         Some(Work::Verify(_)) => "verify",
+        Some(Work::Prune(_)) => "prune",
     };
     let when = match &spec.when {
         None => String::new(),

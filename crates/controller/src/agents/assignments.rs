@@ -35,6 +35,7 @@ pub fn compute(agent: &Name, declared: &Declared, shards: &BTreeMap<Name, Kept>,
             reign_id: reign.map(|record| record.reign.id.to_string()).unwrap_or_default(),
             superseded: reign.is_some_and(|record| record.superseded.contains(&instance.name.instance)),
             repository: instance.component.repository.clone(),
+            hooks: instance.component.hooks.clone(),
             spec: Some(InstanceSpec { name: instance.name.instance.to_string(), ..instance.spec.clone() }),
         });
     }

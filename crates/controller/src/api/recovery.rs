@@ -6,12 +6,14 @@ use muster_wire::convert::{name_from_proto, optional_name_from_proto};
 use muster_wire::proto::v1::recovery_service_server::RecoveryService;
 use muster_wire::proto::v1::restore_request::Target;
 use muster_wire::proto::v1::{
-    BackupRequest, BackupResponse, DumpScope, Operation, RestoreRequest, RestoreResponse, VerifyRequest, VerifyResponse,
+    BackupRequest, BackupResponse, DumpScope, Operation, RestoreRequest, RestoreResponse, RunHookRequest, RunHookResponse, VerifyRequest,
+    VerifyResponse,
 };
 use tonic::{Request, Response, Status};
 
 use super::{Api, digest, request_id, some_duration, status, subject_of};
-use crate::operation::asked::{Asked, AskedBackup, AskedRestore, AskedVerify, Place, Scope, What};
+use crate::inventory::DeclaredInstance;
+use crate::operation::asked::{Asked, AskedBackup, AskedHook, AskedRestore, AskedVerify, Place, Scope, What};
 
 /// The longest label, in bytes.
 const MOST_LABEL: usize = 200;
@@ -66,6 +68,19 @@ impl RecoveryService for Api {
         })();
         let operation = self.start(asked.map_err(status)?).await?;
         Ok(Response::new(VerifyResponse { operation: Some(operation) }))
+    }
+
+    async fn run_hook(&self, request: Request<RunHookRequest>) -> Result<Response<RunHookResponse>, Status> {
+        let caller = subject_of(&request)?;
+        asked_failpoint()?;
+        let mut message = request.into_inner();
+        let asked = (|| {
+            let request_id = request_id(&std::mem::take(&mut message.request_id))?;
+            let digest = digest(&message);
+            Ok(asked(caller, request_id, digest, None, What::Hook(self.hook_of(&message)?)))
+        })();
+        let operation = self.start(asked.map_err(status)?).await?;
+        Ok(Response::new(RunHookResponse { operation: Some(operation) }))
     }
 }
 
@@ -128,6 +143,41 @@ impl Api {
             slow_checkpoint: message.slow_checkpoint,
             dump: message.dump.map(scope_of).transpose()?,
         }))
+    }
+
+    /// The one instance that is meant.
+    fn hook_of(&self, message: &RunHookRequest) -> Result<AskedHook, Fault> {
+        self.must_exist_where_given(&message.component, &message.instance)?;
+        let agent = optional_name_from_proto(&message.agent, "agent")?;
+        let declared = self.agents.assigner.declared();
+        let meant = |instance: &DeclaredInstance<'_>| {
+            agent.as_ref().is_none_or(|agent| instance.agent == *agent)
+                && (message.component.is_empty() || instance.name.component.as_str() == message.component)
+                && (message.instance.is_empty() || instance.name.instance.as_str() == message.instance)
+        };
+        let found: Vec<_> = declared.instances().filter(meant).map(|instance| instance.name).collect();
+        let hook = name_from_proto(&message.hook, "hook")?;
+        match found.as_slice() {
+            [name] => Ok(AskedHook { component: name.component.clone(), instance: name.instance.clone(), hook }),
+            [] => {
+                let told = format!("run hook {hook}: no declared instance is kept by agent {:?}", message.agent);
+                Err(Fault::refused(ErrorKind::NotFound, told)
+                    .hint("a hook is run for an instance that its agent keeps: `muster agents` and `muster get components` list them"))
+            }
+            many => {
+                let names: Vec<String> = many.iter().take(10).map(ToString::to_string).collect();
+                Err(Fault::refused(ErrorKind::InvalidArgument, format!("run hook {hook}: more than one instance could be meant"))
+                    .evidence(names.join(", "))
+                    .hint("name one: --component NAME, and --instance NAME where one agent keeps several of it"))
+            }
+        }
+    }
+
+    fn must_exist_where_given(&self, component: &str, instance: &str) -> Result<(), Fault> {
+        match component.is_empty() {
+            true => Ok(()),
+            false => self.must_exist(component, instance),
+        }
     }
 
     fn restore_of(&self, message: RestoreRequest) -> Result<What, Fault> {

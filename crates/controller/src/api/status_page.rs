@@ -124,11 +124,18 @@ fn took(state: &State, finished: Timestamp) -> Option<Duration> {
                 let seconds: f64 = RESTORING.iter().filter_map(|phase| done.phase_seconds.get(*phase)).sum();
                 Duration::try_from_secs_f64(seconds).ok()
             }
-            Some(Done::Backup(_) | Done::Restore(_) | Done::Check(_) | Done::Discard { .. } | Done::Prune(_) | Done::Hold(_)) | None => {
-                None
-            }
+            Some(
+                Done::Backup(_)
+                | Done::Restore(_)
+                | Done::Check(_)
+                | Done::Discard { .. }
+                | Done::Prune(_)
+                | Done::Hold(_)
+                | Done::Hook { .. },
+            )
+            | None => None,
         },
-        Task::Backup(_) | Task::Check(_) | Task::Discard(_) | Task::Prune(_) | Task::Hold(_) => None,
+        Task::Backup(_) | Task::Check(_) | Task::Discard(_) | Task::Prune(_) | Task::Hold(_) | Task::Hook(_) => None,
     }
 }
 
@@ -142,7 +149,9 @@ pub(crate) async fn verification(connection: &mut Connection, component: &Name) 
     let state = journal::read(&last)?.state;
     let point = match &state.task {
         Task::Verify(task) => task.point.to_string(),
-        Task::Backup(_) | Task::Restore(_) | Task::Check(_) | Task::Discard(_) | Task::Prune(_) | Task::Hold(_) => String::new(),
+        Task::Backup(_) | Task::Restore(_) | Task::Check(_) | Task::Discard(_) | Task::Prune(_) | Task::Hold(_) | Task::Hook(_) => {
+            String::new()
+        }
     };
     Ok(Some(VerificationStatus {
         operation_id: state.id.to_string(),

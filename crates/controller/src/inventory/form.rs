@@ -12,14 +12,16 @@ use muster_wire::proto::v1::postgres_spec::Control;
 use muster_wire::proto::v1::repository_spec::Location;
 use muster_wire::proto::v1::resource::Spec;
 use muster_wire::proto::v1::{
-    ComponentSpec, InstanceSpec, Objectives, PostgresSpec, PostgresTls, Priority, RepositorySpec, Resource, RetentionSpec, S3Location,
-    VerifySpec,
+    ComponentHooks, ComponentSpec, InstanceSpec, Objectives, PostgresSpec, PostgresTls, Priority, RepositorySpec, Resource, RetentionSpec,
+    S3Location, VerifySpec,
 };
 
 use super::{Kind, instance_name};
 
 /// The most instances of one component.
 pub const MOST_INSTANCES: usize = 32;
+/// The most hooks before a verb, and after it.
+const MOST_HOOKS: usize = 20;
 /// Assertions of one component, the bytes of one statement, and of all statements and answers together.
 const MOST_ASSERTIONS: usize = 100;
 const MOST_SQL: usize = 8 * 1024;
@@ -174,10 +176,32 @@ fn check_component(spec: &ComponentSpec, problems: &mut Problems) {
     if let Some(verify) = &spec.verify {
         check_verify(verify, problems);
     }
+    if let Some(hooks) = &spec.hooks {
+        check_hooks(hooks, problems);
+    }
     let engines: BTreeSet<&str> = spec.instances.iter().filter_map(|i| i.engine.as_ref()).map(engine_name).collect();
     if engines.len() > 1 {
         let told: Vec<&str> = engines.into_iter().collect();
         problems.add("instances", format!("of more than one engine: {}", told.join(", ")));
+    }
+}
+
+fn check_hooks(spec: &ComponentHooks, problems: &mut Problems) {
+    let lists = [
+        ("hooks.beforeBackup", &spec.before_backup),
+        ("hooks.afterBackup", &spec.after_backup),
+        ("hooks.beforeRestore", &spec.before_restore),
+        ("hooks.afterRestore", &spec.after_restore),
+        ("hooks.beforeVerify", &spec.before_verify),
+        ("hooks.afterVerify", &spec.after_verify),
+    ];
+    for (field, names) in lists {
+        if names.len() > MOST_HOOKS {
+            problems.add(field, format!("{} of them; {MOST_HOOKS} is the bound", names.len()));
+        }
+        for (n, name) in names.iter().enumerate() {
+            problems.name(&format!("{field}[{n}]"), name);
+        }
     }
 }
 

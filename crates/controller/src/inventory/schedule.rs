@@ -38,7 +38,7 @@ pub(super) fn check(spec: &ScheduleSpec, problems: &mut Problems) {
         problems.add("missed", "of a newer version; expected SKIP, ONCE or ALL");
     }
     match &spec.work {
-        None => problems.add("work", "missing; expected backup, verify or check, for example `backup: {}`"),
+        None => problems.add("work", "missing; expected backup, verify, check or prune, for example `backup: {}`"),
         Some(Work::Backup(backup)) => {
             optional_instance("backup.instance", &backup.instance, problems);
             if backup.label.len() > MOST_LABEL || backup.label.chars().any(char::is_control) {
@@ -49,6 +49,7 @@ pub(super) fn check(spec: &ScheduleSpec, problems: &mut Problems) {
             }
         }
         Some(Work::Verify(verify)) => optional_instance("verify.instance", &verify.instance, problems),
+        Some(Work::Prune(prune)) => optional_instance("prune.instance", &prune.instance, problems),
         Some(Work::Check(check)) => {
             optional_instance("check.instance", &check.instance, problems);
             if check.read_data_parts > MOST_PARTS {
@@ -74,6 +75,11 @@ pub fn problems(declared: &Declared) -> Vec<String> {
             match found.and_then(|(_, _, resource)| resource.spec.as_ref()) {
                 Some(Spec::Component(found)) if found.repository.is_empty() => {
                     problems.push(format!("schedule {name}: component {component} has no repository, so that nothing of it is backed up"));
+                }
+                Some(Spec::Component(found)) if found.retention.is_none() && matches!(spec.work, Some(Work::Prune(_))) => {
+                    problems.push(format!(
+                        "schedule {name}: component {component} has no retention, so that a prune of it would keep everything"
+                    ));
                 }
                 Some(Spec::Component(_) | Spec::Site(_) | Spec::Repository(_) | Spec::Schedule(_)) => {}
                 None => {

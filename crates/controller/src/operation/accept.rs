@@ -20,7 +20,7 @@ use crate::operation::conflict;
 use crate::operation::fleet::Fleet;
 use crate::operation::journal::{self, Journaled};
 use crate::operation::kind::Phase;
-use crate::operation::kinds::{Settled, backup, check, discard, hold, prune, restore, verify};
+use crate::operation::kinds::{Settled, backup, check, discard, hold, hook, prune, restore, verify};
 use crate::operation::retry;
 use crate::operation::shared::{Shared, pass};
 use crate::operation::state::State;
@@ -120,6 +120,8 @@ fn begin(asked: &Asked, settled: Settled, now: Timestamp) -> State {
         stall_limit_ms: u64::try_from(limit.as_millis()).unwrap_or(u64::MAX),
         traceparent: asked.traceparent.clone(),
         asked: Some(kept),
+        hooks: settled.hooks,
+        ran: Vec::new(),
         phase: Phase::Pending,
         steps: Vec::new(),
         cancel: None,
@@ -173,6 +175,10 @@ async fn settle(shared: &Shared, connection: &mut Connection, what: &What) -> Re
             let fleet = fleet(shared, connection, &asked.component).await?;
             let point = find_point(connection, &asked.component, &asked.point).await?;
             hold::settle(asked, &fleet, point)
+        }
+        What::Hook(asked) => {
+            let fleet = fleet(shared, connection, &asked.component).await?;
+            hook::settle(asked, &fleet)
         }
         What::Discard { restore } => {
             let restore = find(connection, restore).await?.state;

@@ -64,6 +64,8 @@ pub enum What {
     Prune(AskedPrune),
     /// Hold a recovery point, or let it go.
     Hold(AskedHold),
+    /// Run a hook by itself.
+    Hook(AskedHook),
 }
 
 /// See `muster.v1.BackupRequest`.
@@ -190,4 +192,15 @@ pub struct AskedHold {
     pub reason: String,
     /// Who asks.
     pub holder: String,
+}
+
+/// See `muster.v1.RunHookRequest`; the instance was chosen by whoever read it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AskedHook {
+    /// The component that it is run for.
+    pub component: Name,
+    /// The instance, whose agent runs it.
+    pub instance: Name,
+    /// The hook.
+    pub hook: Name,
 }

@@ -30,11 +30,13 @@ pub enum Claim {
     Prune,
     /// Writes a hold.
     Hold,
+    /// Runs a hook by itself.
+    Hook,
 }
 
 impl Claim {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Backup,
         Self::RestoreHere,
         Self::RestoreBeside,
@@ -44,6 +46,7 @@ impl Claim {
         Self::Verify,
         Self::Prune,
         Self::Hold,
+        Self::Hook,
     ];
 }
 
@@ -74,17 +77,23 @@ pub fn claim(task: &Task) -> Claim {
         Task::Prune(prune) if prune.dry_run => Claim::Plan,
         Task::Prune(_) => Claim::Prune,
         Task::Hold(_) => Claim::Hold,
+        Task::Hook(_) => Claim::Hook,
     }
 }
 
 /// The table. It reads the same both ways.
 #[must_use]
 pub const fn overlap(new: Claim, held: Claim) -> Overlap {
-    use Claim::{Backup, Check, Discard, Hold, Plan, Prune, RestoreBeside, RestoreHere, Verify};
+    use Claim::{Backup, Check, Discard, Hold, Hook, Plan, Prune, RestoreBeside, RestoreHere, Verify};
     match (new, held) {
         // Asking, checking and verifying lock nothing.
-        (Plan | Check | Verify | Hold, Backup | RestoreHere | RestoreBeside | Plan | Check | Discard | Verify | Prune | Hold)
-        | (Backup | RestoreHere | RestoreBeside | Discard | Prune, Plan | Check | Verify | Hold) => Overlap::Free,
+        (Plan | Check | Verify | Hold, Backup | RestoreHere | RestoreBeside | Plan | Check | Discard | Verify | Prune | Hold | Hook)
+        | (Backup | RestoreHere | RestoreBeside | Discard | Prune | Hook, Plan | Check | Verify | Hold) => Overlap::Free,
+        // What a hook does beside a verb is for whoever declared it to know; two at once are not what anybody meant.
+        (Hook, Backup | RestoreHere | RestoreBeside | Discard | Prune) | (Backup | RestoreHere | RestoreBeside | Discard | Prune, Hook) => {
+            Overlap::Free
+        }
+        (Hook, Hook) => Overlap::NotOnOneInstance,
         // A prune is safe beside whatever reads and writes the repository; two would do the same work twice.
         (Prune, Backup | RestoreHere | RestoreBeside | Discard) | (Backup | RestoreHere | RestoreBeside | Discard, Prune) => Overlap::Free,
         (Prune, Prune) => Overlap::NotInOneShard,
@@ -102,7 +111,7 @@ pub const fn overlap(new: Claim, held: Claim) -> Overlap {
 /// Whether `new` would do again what an operation with an unknown outcome may have done.
 const fn repeats(new: Claim, held: Claim) -> bool {
     match (new, held) {
-        (Claim::Backup, Claim::Backup) | (Claim::Discard, Claim::Discard) => true,
+        (Claim::Backup, Claim::Backup) | (Claim::Discard, Claim::Discard) | (Claim::Hook, Claim::Hook) => true,
         (Claim::RestoreHere | Claim::RestoreBeside, Claim::RestoreHere | Claim::RestoreBeside) => true,
         (
             Claim::Backup,
@@ -113,11 +122,12 @@ const fn repeats(new: Claim, held: Claim) -> bool {
             | Claim::Discard
             | Claim::Verify
             | Claim::Prune
-            | Claim::Hold,
+            | Claim::Hold
+            | Claim::Hook,
         )
         | (
             Claim::RestoreHere | Claim::RestoreBeside,
-            Claim::Backup | Claim::Plan | Claim::Check | Claim::Discard | Claim::Verify | Claim::Prune | Claim::Hold,
+            Claim::Backup | Claim::Plan | Claim::Check | Claim::Discard | Claim::Verify | Claim::Prune | Claim::Hold | Claim::Hook,
         )
         | (
             Claim::Discard,
@@ -128,11 +138,25 @@ const fn repeats(new: Claim, held: Claim) -> bool {
             | Claim::Check
             | Claim::Verify
             | Claim::Prune
-            | Claim::Hold,
+            | Claim::Hold
+            | Claim::Hook,
         )
         | (
             // A prune goes on where the one before it stopped.
             Claim::Plan | Claim::Check | Claim::Verify | Claim::Prune | Claim::Hold,
+            Claim::Backup
+            | Claim::RestoreHere
+            | Claim::RestoreBeside
+            | Claim::Plan
+            | Claim::Check
+            | Claim::Discard
+            | Claim::Verify
+            | Claim::Prune
+            | Claim::Hold
+            | Claim::Hook,
+        )
+        | (
+            Claim::Hook,
             Claim::Backup
             | Claim::RestoreHere
             | Claim::RestoreBeside

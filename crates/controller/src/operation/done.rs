@@ -1,5 +1,6 @@
 //! What came of an operation, as it is journaled; read from an agent's outcome once, and shown.
 
+pub mod hooks;
 pub mod prune;
 
 use std::collections::BTreeMap;
@@ -51,6 +52,11 @@ pub enum Done {
     Prune(prune::PruneDone),
     /// A hold was taken, or holds let go.
     Hold(prune::HoldDone),
+    /// A hook ran by itself.
+    Hook {
+        /// Which.
+        hook: String,
+    },
 }
 
 /// See `muster.v1.VerifyResult`.
@@ -197,6 +203,7 @@ pub fn outcome_from_proto(outcome: &TaskOutcome) -> Result<Outcome, Fault> {
         task_outcome::Outcome::Verify(done) => Outcome::Done(Done::Verify(verify_from_proto(done)?)),
         task_outcome::Outcome::Prune(done) => Outcome::Done(Done::Prune(prune::PruneDone::from_proto(done)?)),
         task_outcome::Outcome::Hold(done) => Outcome::Done(Done::Hold(prune::HoldDone::from_proto(done)?)),
+        task_outcome::Outcome::Hook(done) => Outcome::Done(Done::Hook { hook: done.hook.clone() }),
         task_outcome::Outcome::Fault(fault) => Outcome::Fault(fault_from_proto(fault)),
     })
 }
@@ -351,6 +358,7 @@ pub fn done_to_proto(done: &Done, point: Option<PointId>) -> v1::operation::Resu
         Done::Verify(done) => v1::operation::Result::Verify(verify_to_proto(done, point)),
         Done::Prune(done) => v1::operation::Result::Prune(done.to_proto()),
         Done::Hold(done) => v1::operation::Result::Hold(done.to_proto(point)),
+        Done::Hook { hook } => v1::operation::Result::Hook(v1::HookResult { hook: hook.clone() }),
     }
 }
 

@@ -238,12 +238,12 @@ impl Task {
 
     /// Journals what news means.
     async fn hear(&mut self, news: News, raw: Option<&TaskOutcome>) -> Result<(), Fault> {
-        if matches!(news, News::Outcome(_)) {
+        if matches!(news, News::Outcome(..)) {
             pass("controller.stop8.reported")?;
         }
         self.moved.fetch_max(self.shared.clock.now().0, Ordering::SeqCst);
         let done = self.journal(raw, |state, now| Ok(life::receive(state, news.clone(), now))).await;
-        if matches!(news, News::Outcome(_)) {
+        if matches!(news, News::Outcome(..)) {
             pass("controller.stop9.recorded")?;
         }
         done

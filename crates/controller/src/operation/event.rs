@@ -6,6 +6,7 @@ use muster_common::fault::Fault;
 use muster_common::name::Name;
 
 use crate::operation::done::Outcome;
+use crate::operation::done::hooks::Ran;
 use crate::operation::state::{Awaited, State};
 
 /// A transition.
@@ -31,6 +32,8 @@ pub enum Event {
         /// Instances that hold what the writer no longer has.
         superseded: Vec<Name>,
     },
+    /// A hook ran. Comes with the outcome, before it.
+    Hook(Box<Ran>),
     /// The agent told how the command ended.
     Reported(Outcome),
     /// The agent never got the command and will not get it: nothing happened.
@@ -88,6 +91,7 @@ pub fn sentence(event: &Event, before: &State) -> String {
                 format!("the writer went back in time: epoch {from} ended, epoch {to} began; superseded: {}", names.join(", "))
             }
         },
+        Event::Hook(ran) => ran.sentence(),
         Event::Reported(Outcome::Done(_)) => format!("agent {agent} has done it"),
         Event::Reported(Outcome::Fault(fault)) => fault.message.clone(),
         Event::Unheard => format!("agent {agent} never got the command: nothing was done"),

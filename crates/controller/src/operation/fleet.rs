@@ -9,6 +9,7 @@ use muster_wire::nearest::did_you_mean;
 use muster_wire::proto::v1::{ComponentSpec, Condition, InstanceRole};
 
 use crate::agents::observations::Seen;
+use crate::operation::done::hooks::Named;
 use crate::store::shards::Kept;
 
 /// An observation that is older tells nothing of now.
@@ -21,6 +22,8 @@ pub struct Fleet {
     pub component: Name,
     /// The repository that its points go to.
     pub repository: Option<Name>,
+    /// The hooks that it names.
+    pub hooks: Named,
     /// Its instances, as declared.
     pub instances: Vec<Instance>,
     /// Who writes, as far as it is known.
@@ -73,7 +76,7 @@ impl Fleet {
             });
         }
         let repository = optional_name_from_proto(&spec.repository, "component.repository")?;
-        Ok(Self { component: component.clone(), repository, instances, shard })
+        Ok(Self { component: component.clone(), repository, hooks: Named::read(spec.hooks.as_ref())?, instances, shard })
     }
 
     /// An instance by its name.

@@ -171,6 +171,7 @@ fn effect_of(state: &State, event: &Event) -> Option<Effect> {
         | Event::Issued { .. }
         | Event::TakenOn
         | Event::ReignMoved { .. }
+        | Event::Hook(_)
         | Event::Unheard
         | Event::Lost
         | Event::Stood
@@ -207,7 +208,9 @@ async fn issue(connection: &mut Connection, state: &State, term: Term, now: Time
 async fn keep_point(connection: &mut Connection, state: &State, done: &BackupDone) -> Result<(), StoreError> {
     let label = match &state.task {
         Task::Backup(task) => task.label.clone(),
-        Task::Restore(_) | Task::Check(_) | Task::Discard(_) | Task::Verify(_) | Task::Prune(_) | Task::Hold(_) => String::new(),
+        Task::Restore(_) | Task::Check(_) | Task::Discard(_) | Task::Verify(_) | Task::Prune(_) | Task::Hold(_) | Task::Hook(_) => {
+            String::new()
+        }
     };
     let dump = matches!(&state.task, Task::Backup(task) if task.dump.is_some());
     let files = matches!(done.position, Some(crate::operation::done::Position::Files { .. }));
@@ -239,7 +242,7 @@ async fn keep_point(connection: &mut Connection, state: &State, done: &BackupDon
 async fn move_reign(connection: &mut Connection, state: &State) -> Result<Option<Event>, StoreError> {
     let next = match &state.task {
         Task::Restore(task) => task.next_epoch,
-        Task::Backup(_) | Task::Check(_) | Task::Discard(_) | Task::Verify(_) | Task::Prune(_) | Task::Hold(_) => Epoch(0),
+        Task::Backup(_) | Task::Check(_) | Task::Discard(_) | Task::Verify(_) | Task::Prune(_) | Task::Hold(_) | Task::Hook(_) => Epoch(0),
     };
     match failover::shards::restored_in_place(connection, &state.target, next).await? {
         Ok(moved) => Ok(moved.map(|moved| Event::ReignMoved { from: moved.from, to: moved.to, superseded: moved.superseded })),

@@ -32,11 +32,13 @@ pub enum Kind {
     Prune,
     /// Holds a recovery point, or lets it go.
     Hold,
+    /// Runs a hook by itself.
+    Hook,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 7] = [Self::Backup, Self::Restore, Self::Check, Self::Discard, Self::Verify, Self::Prune, Self::Hold];
+    pub const ALL: [Self; 8] = [Self::Backup, Self::Restore, Self::Check, Self::Discard, Self::Verify, Self::Prune, Self::Hold, Self::Hook];
 
     /// As it is stored and said.
     #[must_use]
@@ -49,6 +51,7 @@ impl Kind {
             Self::Verify => "verify",
             Self::Prune => "prune",
             Self::Hold => "hold",
+            Self::Hook => "hook",
         }
     }
 
@@ -63,6 +66,7 @@ impl Kind {
             Self::Verify => OperationKind::Verify,
             Self::Prune => OperationKind::Prune,
             Self::Hold => OperationKind::Hold,
+            Self::Hook => OperationKind::Hook,
         }
     }
 }

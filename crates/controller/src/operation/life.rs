@@ -9,6 +9,7 @@ use std::time::Duration;
 use muster_common::fault::{Effect, ErrorKind, Fault};
 use muster_common::time::Timestamp;
 
+use crate::operation::done::hooks::Ran;
 use crate::operation::done::{Done, Outcome};
 use crate::operation::event::Event;
 use crate::operation::kind::{Kind, Phase};
@@ -70,8 +71,8 @@ pub enum News {
     Unheard,
     /// It is in the agent's inbox: taken on, or even ended with the outcome to follow.
     TakenOn,
-    /// How it ended.
-    Outcome(Box<Outcome>),
+    /// How it ended, and the hooks that ran.
+    Outcome(Box<Outcome>, Vec<Ran>),
 }
 
 /// What is to be done now.
@@ -131,8 +132,11 @@ pub fn receive(state: &State, news: News, now: Timestamp) -> Vec<Event> {
     let issue = || state.command().is_none().then_some(Event::Issued { epoch: state.epoch });
     let take_on = || (!state.taken_on()).then_some(Event::TakenOn);
     match news {
-        News::Outcome(_) if state.phase.ended() => Vec::new(),
-        News::Outcome(outcome) => issue().into_iter().chain([Event::Reported(*outcome)]).collect(),
+        News::Outcome(..) if state.phase.ended() => Vec::new(),
+        News::Outcome(outcome, ran) => {
+            let ran = ran.into_iter().map(|ran| Event::Hook(Box::new(ran)));
+            issue().into_iter().chain(ran).chain([Event::Reported(*outcome)]).collect()
+        }
         News::TakenOn => match state.phase {
             Phase::Pending => issue().into_iter().chain(take_on()).collect(),
             Phase::Running | Phase::Cancelling => take_on().into_iter().collect(),
@@ -231,6 +235,7 @@ pub fn apply(mut state: State, event: &Event, at: Timestamp) -> State {
             let act = Act::MoveReign { from: *from, to: *to, superseded: superseded.clone() };
             state.steps.push(Step { stands: Stands::Succeeded, finished: Some(at), ..step("reign", Work::Action(act), at) });
         }
+        Event::Hook(ran) => state.ran.push((**ran).clone()),
         Event::Reported(outcome) => report(&mut state, outcome, at),
         Event::Unheard => {
             let fault = Fault::refused(ErrorKind::Unavailable, format!("{}: agent {} never got it", state.title(), state.agent))
@@ -300,7 +305,10 @@ fn report(state: &mut State, outcome: &Outcome, at: Timestamp) {
     match outcome {
         Outcome::Done(done) if kind_of(done) == state.task.kind() => {
             state.done = Some(done.clone());
-            end(state, Phase::Succeeded, None, at);
+            match state.ran.iter().find(|ran| ran.spoils()).map(|ran| spoilt(state, ran)) {
+                Some(fault) => end(state, Phase::Failed, Some(fault), at),
+                None => end(state, Phase::Succeeded, None, at),
+            }
         }
         Outcome::Done(_) => end(state, Phase::Failed, Some(crate::operation::done::foreign(state.task.kind().name())), at),
         Outcome::Fault(fault) if fault.kind == ErrorKind::Cancelled && fault.effect != Effect::Done => {
@@ -308,6 +316,17 @@ fn report(state: &mut State, outcome: &Outcome, at: Timestamp) {
         }
         Outcome::Fault(fault) => end(state, Phase::Failed, Some(fault.clone()), at),
     }
+}
+
+/// It was done, and a hook after it was not: what it was to undo may still stand.
+fn spoilt(state: &State, ran: &Ran) -> Fault {
+    let message = format!("{}: it was done, and hook {} after it has not succeeded: {}", state.title(), ran.hook, ran.detail);
+    let last = ran.output.iter().skip(ran.output.len().saturating_sub(5));
+    let fault = Fault::failed(ErrorKind::FailedPrecondition, message).effect(Effect::Done);
+    last.fold(fault, |fault, line| fault.evidence(line.clone())).hint(format!(
+        "do on the machine of agent {} what hook {} does; `muster logs {}` has all that it said",
+        state.agent, ran.hook, state.id
+    ))
 }
 
 fn kind_of(done: &Done) -> Kind {
@@ -319,6 +338,7 @@ fn kind_of(done: &Done) -> Kind {
         Done::Verify(_) => Kind::Verify,
         Done::Prune(_) => Kind::Prune,
         Done::Hold(_) => Kind::Hold,
+        Done::Hook { .. } => Kind::Hook,
     }
 }
 

@@ -16,13 +16,13 @@ pub fn kept(what: &What, task: &Task) -> What {
         Task::Restore(chosen) => chosen.point.to_string(),
         Task::Verify(chosen) => chosen.point.to_string(),
         Task::Hold(chosen) => chosen.point.to_string(),
-        Task::Backup(_) | Task::Check(_) | Task::Discard(_) | Task::Prune(_) => String::new(),
+        Task::Backup(_) | Task::Check(_) | Task::Discard(_) | Task::Prune(_) | Task::Hook(_) => String::new(),
     };
     match what {
         What::Restore(asked) => What::Restore(AskedRestore { point: chosen, consent: String::new(), ..asked.clone() }),
         What::Verify(asked) => What::Verify(AskedVerify { point: chosen, ..asked.clone() }),
         What::Hold(asked) => What::Hold(AskedHold { point: chosen, ..asked.clone() }),
-        What::Backup(_) | What::Check(_) | What::Discard { .. } | What::Prune(_) => what.clone(),
+        What::Backup(_) | What::Check(_) | What::Discard { .. } | What::Prune(_) | What::Hook(_) => what.clone(),
     }
 }
 
@@ -56,9 +56,15 @@ pub fn again(old: &State, consent: &str) -> Result<What, Fault> {
     }
     match &old.asked {
         Some(What::Restore(asked)) => Ok(What::Restore(AskedRestore { consent: consent.to_owned(), ..asked.clone() })),
-        Some(what @ (What::Backup(_) | What::Check(_) | What::Discard { .. } | What::Verify(_) | What::Prune(_) | What::Hold(_))) => {
-            Ok(what.clone())
-        }
+        Some(
+            what @ (What::Backup(_)
+            | What::Check(_)
+            | What::Discard { .. }
+            | What::Verify(_)
+            | What::Prune(_)
+            | What::Hold(_)
+            | What::Hook(_)),
+        ) => Ok(what.clone()),
         None => refused(
             format!("operation {id} was accepted by an older version, which did not keep what was asked for"),
             "ask for it by its own command".into(),

@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 use crate::failover;
 use crate::operation::accept;
 use crate::operation::behind::{self, Known, Remembers};
-use crate::operation::done::{Outcome, outcome_from_proto};
+use crate::operation::done::{Outcome, hooks, outcome_from_proto};
 use crate::operation::driver::Message;
 use crate::operation::event::Event;
 use crate::operation::fleet::Fleet;
@@ -67,7 +67,8 @@ pub(super) async fn outcome(shared: &Shared, agent: &Name, outcome: &TaskOutcome
         // It will not become better by being told again: the operation ends, and says what the agent sent.
         Outcome::Fault(Fault::failed(ErrorKind::Internal, format!("the agent's outcome cannot be read: {fault}")).hint("upgrade the agent"))
     });
-    if !tell(shared, agent, command, News::Outcome(Box::new(parsed.clone())), Some(outcome)).await? {
+    let ran = hooks::from_proto(&outcome.hooks);
+    if !tell(shared, agent, command, News::Outcome(Box::new(parsed.clone()), ran), Some(outcome)).await? {
         without_driver(shared, agent, command, parsed, outcome).await?;
     }
     let acknowledged = OutcomeAcknowledged { command_id: outcome.command_id.clone(), term: shared.store.term().0 };
@@ -123,7 +124,8 @@ async fn without_driver(shared: &Shared, agent: &Name, command: CommandId, parse
     if !journaled.state.phase.ended() {
         return Err(Fault::refused(ErrorKind::Unavailable, format!("operation {operation} is not driven now")).hint("tell it again"));
     }
-    let late = vec![Event::Late(parsed)];
+    let ran = hooks::from_proto(&raw.hooks).into_iter().map(|ran| Event::Hook(Box::new(ran)));
+    let late = ran.chain([Event::Late(parsed)]).collect();
     let term = shared.store.term();
     if let Some(recorded) = journal::record(&mut write, &journaled, late, Some(raw), term, now).await? {
         write.commit().await?;

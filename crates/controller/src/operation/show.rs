@@ -6,6 +6,7 @@ use muster_wire::proto::v1::{self, StepKind, StepState};
 use muster_common::counter::EventNumber;
 
 use crate::operation::done::done_to_proto;
+use crate::operation::done::hooks::Ran;
 use crate::operation::state::{Stands, State, Step, Task, Work};
 
 /// The operation as it is journaled; what waits and moves now is added by whoever knows it.
@@ -17,7 +18,7 @@ pub fn operation(state: &State, last_event: EventNumber) -> v1::Operation {
         Task::Verify(verify) => (false, Some(verify.point)),
         Task::Prune(prune) => (prune.dry_run, None),
         Task::Hold(hold) => (false, Some(hold.point)),
-        Task::Check(_) | Task::Discard(_) => (false, None),
+        Task::Check(_) | Task::Discard(_) | Task::Hook(_) => (false, None),
     };
     v1::Operation {
         id: state.id.to_string(),
@@ -38,6 +39,7 @@ pub fn operation(state: &State, last_event: EventNumber) -> v1::Operation {
         waiting_for: String::new(),
         progress: None,
         stall_limit: Some(duration_to_proto(state.stall_limit())),
+        hooks: state.ran.iter().map(Ran::to_proto).collect(),
         result: state.done.as_ref().map(|done| done_to_proto(done, point)),
     }
 }

@@ -15,8 +15,9 @@ use sha2::{Digest, Sha256};
 
 use crate::operation::asked::What;
 use crate::operation::done::Done;
+use crate::operation::done::hooks::{Around, Ran};
 use crate::operation::kind::{Kind, Phase};
-use crate::operation::kinds::{backup, check, discard, hold, prune, restore, verify};
+use crate::operation::kinds::{backup, check, discard, hold, hook, prune, restore, verify};
 
 /// The version of the journaled form.
 pub const VERSION: u32 = 1;
@@ -50,6 +51,12 @@ pub struct State {
     /// What was asked for, without consent. `None`: it was accepted by an older build, which did not keep it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub asked: Option<What>,
+    /// The hooks before and after it.
+    #[serde(default, skip_serializing_if = "Around::is_none")]
+    pub hooks: Around,
+    /// The hooks that ran, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ran: Vec<Ran>,
     /// Where it stands.
     pub phase: Phase,
     /// Its steps so far, in order.
@@ -82,6 +89,8 @@ pub enum Task {
     Prune(prune::Task),
     /// Hold a recovery point, or let it go.
     Hold(hold::Task),
+    /// Run a hook by itself.
+    Hook(hook::Task),
 }
 
 /// A part of an operation.
@@ -185,6 +194,7 @@ impl Task {
             Self::Verify(_) => Kind::Verify,
             Self::Prune(_) => Kind::Prune,
             Self::Hold(_) => Kind::Hold,
+            Self::Hook(_) => Kind::Hook,
         }
     }
 }
@@ -239,6 +249,7 @@ impl State {
             Kind::Verify => "verify a point of",
             Kind::Prune => "prune the points of",
             Kind::Hold => "hold or release a point of",
+            Kind::Hook => "run a hook of",
         };
         format!("{verb} {}", self.target)
     }

@@ -18,7 +18,7 @@ use muster_wire::proto::v1::{MissedRuns, ScheduleSpec};
 
 use crate::agents::link::Agents;
 use crate::inventory::Declared;
-use crate::operation::asked::{Asked, AskedBackup, AskedCheck, AskedVerify, Run, What};
+use crate::operation::asked::{Asked, AskedBackup, AskedCheck, AskedPrune, AskedVerify, Run, What};
 use crate::schedule::lane::{Decision, Lane};
 use crate::schedule::timing::Timing;
 use crate::store::error::StoreError;
@@ -277,6 +277,7 @@ fn what(schedule: &Planned, lane: &Lane) -> What {
             },
             read_data_of: check.read_data_parts,
         }),
+        Some(Work::Prune(prune)) => What::Prune(AskedPrune { component, instance: instance(&prune.instance), dry_run: false }),
         Some(Work::Verify(verify)) => What::Verify(AskedVerify { component, instance: instance(&verify.instance), point: String::new() }),
         Some(Work::Backup(backup)) => What::Backup(AskedBackup {
             component,

@@ -16,6 +16,7 @@ pub const fn verb(spec: &ScheduleSpec) -> &'static str {
         Some(Work::Backup(_)) => "backup",
         Some(Work::Check(_)) => "check",
         Some(Work::Verify(_)) => "verify",
+        Some(Work::Prune(_)) => "prune",
         None => "",
     }
 }

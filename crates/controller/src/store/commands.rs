@@ -101,7 +101,12 @@ fn bounded(outcome: &TaskOutcome) -> TaskOutcome {
     }
     let fault =
         v1::Fault { message: format!("the outcome had {length} bytes; {MOST_STRAY_BYTES} are kept of a stray"), ..v1::Fault::default() };
-    TaskOutcome { command_id: outcome.command_id.clone(), at: outcome.at, outcome: Some(task_outcome::Outcome::Fault(fault)) }
+    TaskOutcome {
+        command_id: outcome.command_id.clone(),
+        at: outcome.at,
+        outcome: Some(task_outcome::Outcome::Fault(fault)),
+        hooks: Vec::new(),
+    }
 }
 
 /// What an agent remembered when it last said hello, or was sent since.

@@ -72,7 +72,12 @@ pub fn done(command: &Command) -> FromAgent {
     };
     let result =
         BackupResult { point_id, started_at: now, finished_at: now, bytes_total: 10, bytes_stored: 5, files: 1, ..Default::default() };
-    FromAgent::Outcome(TaskOutcome { command_id: command.id.clone(), at: now, outcome: Some(task_outcome::Outcome::Backup(result)) })
+    FromAgent::Outcome(TaskOutcome {
+        command_id: command.id.clone(),
+        at: now,
+        outcome: Some(task_outcome::Outcome::Backup(result)),
+        hooks: Vec::new(),
+    })
 }
 
 fn progress(command: &Command, bytes_done: u64) -> FromAgent {

@@ -16,7 +16,12 @@ use crate::world::World;
 fn failed(command: &Command) -> FromAgent {
     let now = Some(muster_wire::convert::timestamp_to_proto(muster_service::clock::now()));
     let fault = fault_to_proto(&Fault::failed(ErrorKind::Unavailable, "the store is away").effect(Effect::None).hint("try again"));
-    FromAgent::Outcome(TaskOutcome { command_id: command.id.clone(), at: now, outcome: Some(task_outcome::Outcome::Fault(fault)) })
+    FromAgent::Outcome(TaskOutcome {
+        command_id: command.id.clone(),
+        at: now,
+        outcome: Some(task_outcome::Outcome::Fault(fault)),
+        hooks: Vec::new(),
+    })
 }
 
 async fn retry(world: &World, id: &str, consent: &str, request_id: &str) -> Result<Operation, Fault> {

@@ -9,7 +9,7 @@ use muster_controller::agents::courier::{Next, Place};
 use muster_controller::operation::handle::Operations;
 use muster_controller::operation::news::AgentNews;
 use muster_wire::proto::agent::v1::{
-    Command, Hello, InstanceEpoch, SessionResponse, TaskOutcome, TaskProgress, TaskReport, TaskState, UnfinishedTask, command,
+    Command, Hello, InstanceEpoch, SessionResponse, TaskOutcome, TaskProgress, TaskReport, TaskState, UnfinishedTask, command, hooked_work,
     session_response, task_outcome,
 };
 use muster_wire::proto::v1;
@@ -275,7 +275,16 @@ impl Agent {
 pub fn outcome_of(id: &str, task: &Task) -> TaskOutcome {
     let command: Command = prost::Message::decode(task.command.as_slice()).unwrap();
     let at = |seconds| Some(prost_types::Timestamp { seconds, nanos: 0 });
-    let outcome = match command.work.unwrap() {
+    let bare = match command.work.unwrap() {
+        command::Work::Hooked(hooked) => match hooked.work.unwrap() {
+            hooked_work::Work::Backup(work) => command::Work::Backup(work),
+            hooked_work::Work::Restore(work) => command::Work::Restore(work),
+            hooked_work::Work::Verify(work) => command::Work::Verify(work),
+        },
+        work => work,
+    };
+    let outcome = match bare {
+        command::Work::Hooked(_) => unreachable!("it was taken apart"),
         _ if task.cancelled => task_outcome::Outcome::Fault(v1::Fault {
             kind: v1::ErrorKind::Cancelled.into(),
             effect: v1::Effect::None.into(),
@@ -297,6 +306,7 @@ pub fn outcome_of(id: &str, task: &Task) -> TaskOutcome {
         }),
         command::Work::Prune(_) => task_outcome::Outcome::Prune(v1::PruneResult::default()),
         command::Work::Hold(_) => task_outcome::Outcome::Hold(v1::HoldResult::default()),
+        command::Work::RunHook(work) => task_outcome::Outcome::Hook(v1::HookResult { hook: work.hook }),
         command::Work::Check(_) => task_outcome::Outcome::Check(v1::CheckResult { points: 3, ..v1::CheckResult::default() }),
         command::Work::Verify(work) => task_outcome::Outcome::Verify(v1::VerifyResult {
             point_id: work.point_id,
@@ -305,7 +315,7 @@ pub fn outcome_of(id: &str, task: &Task) -> TaskOutcome {
         }),
         command::Work::Discard(work) => task_outcome::Outcome::Discard(v1::DiscardResult { path: work.path }),
     };
-    TaskOutcome { command_id: id.into(), at: at(300), outcome: Some(outcome) }
+    TaskOutcome { command_id: id.into(), at: at(300), outcome: Some(outcome), hooks: Vec::new() }
 }
 
 /// A session; dropped, it is cut in the middle of whatever it does.

@@ -36,6 +36,8 @@ pub fn fresh(task: Task) -> State {
         stall_limit_ms: 60_000,
         traceparent: String::new(),
         asked: None,
+        hooks: Default::default(),
+        ran: Vec::new(),
         phase: Phase::Pending,
         steps: Vec::new(),
         cancel: None,
@@ -118,7 +120,7 @@ fn restore_after(events: &[Event]) -> State {
 
 #[test]
 fn what_news_means_in_each_state() {
-    let outcome = || News::Outcome(Box::new(done()));
+    let outcome = || News::Outcome(Box::new(done()), Vec::new());
     let reported = || Event::Reported(done());
     let table: Vec<(&str, Vec<Event>, News, Vec<Event>)> = vec![
         // Running.
@@ -278,8 +280,8 @@ fn happens() -> impl Strategy<Value = Happens> {
     prop_oneof![
         Just(Happens::News(News::Unheard)),
         Just(Happens::News(News::TakenOn)),
-        Just(Happens::News(News::Outcome(Box::new(done())))),
-        Just(Happens::News(News::Outcome(Box::new(failed(ErrorKind::Cancelled, Effect::None))))),
+        Just(Happens::News(News::Outcome(Box::new(done()), Vec::new()))),
+        Just(Happens::News(News::Outcome(Box::new(failed(ErrorKind::Cancelled, Effect::None)), Vec::new()))),
         Just(Happens::Cancel),
         any::<bool>().prop_map(Happens::Resolve),
         Just(Happens::Suspend),

@@ -48,7 +48,7 @@ async fn an_agent_that_tells_everything_twice_and_late_changes_nothing_twice() {
     // Much later, in any order, also with another content.
     agent.tell_outcome(&controller.operations, &id).await;
     let fault = v1::Fault { kind: v1::ErrorKind::Internal.into(), message: "no".into(), ..v1::Fault::default() };
-    let other = TaskOutcome { command_id: id.clone(), at: None, outcome: Some(task_outcome::Outcome::Fault(fault)) };
+    let other = TaskOutcome { command_id: id.clone(), at: None, outcome: Some(task_outcome::Outcome::Fault(fault)), hooks: Vec::new() };
     let answers = controller.operations.hear(&agent.name, AgentNews::Outcome(Box::new(other))).await.unwrap();
     assert_eq!(answers.len(), 1, "acknowledged, so that the agent need not tell it again");
     for state in [TaskState::Unheard, TaskState::TakenOn, TaskState::Ended] {
@@ -160,8 +160,12 @@ async fn a_fault_whose_effect_is_unknown_stays_with_its_effect() {
         message: "the disk went away".into(),
         ..v1::Fault::default()
     };
-    let outcome =
-        |effect| TaskOutcome { command_id: command.clone(), at: None, outcome: Some(task_outcome::Outcome::Fault(fault(effect))) };
+    let outcome = |effect| TaskOutcome {
+        command_id: command.clone(),
+        at: None,
+        outcome: Some(task_outcome::Outcome::Fault(fault(effect))),
+        hooks: Vec::new(),
+    };
     let first = AgentNews::Outcome(Box::new(outcome(v1::Effect::Unknown)));
     controller.operations.hear(&agent.name, first).await.unwrap();
     let ended = controller.ends(&id).await;
@@ -178,7 +182,7 @@ async fn a_restore_that_was_done_before_it_failed_moves_the_epoch() {
         message: "restored, and the server does not answer".into(),
         ..v1::Fault::default()
     };
-    let outcome = TaskOutcome { command_id: command, at: None, outcome: Some(task_outcome::Outcome::Fault(fault)) };
+    let outcome = TaskOutcome { command_id: command, at: None, outcome: Some(task_outcome::Outcome::Fault(fault)), hooks: Vec::new() };
     controller.operations.hear(&agent.name, AgentNews::Outcome(Box::new(outcome))).await.unwrap();
     assert_eq!((controller.ends(&id).await.state(), controller.epoch().await), (OperationState::Failed, 2));
 }
@@ -210,7 +214,7 @@ async fn an_outcome_of_another_kind_or_without_sense_ends_the_operation_as_a_def
         None,
     ] {
         let (_folder, controller, agent, _session, id, command) = slow(backup(Some("istanbul"))).await;
-        let told = TaskOutcome { command_id: command, at: None, outcome };
+        let told = TaskOutcome { command_id: command, at: None, outcome, hooks: Vec::new() };
         let answers = controller.operations.hear(&agent.name, AgentNews::Outcome(Box::new(told))).await.unwrap();
         assert_eq!(answers.len(), 1, "acknowledged: it does not become better by being told again");
         let ended = controller.ends(&id).await;

@@ -182,7 +182,8 @@ impl Simulated {
             flood(session, &id).await?;
         }
         let result = task_outcome::Outcome::Check(CheckResult { points: 1, ..CheckResult::default() });
-        let outcome = TaskOutcome { command_id: id.clone(), at: Some(timestamp_to_proto(clock::now())), outcome: Some(result) };
+        let outcome =
+            TaskOutcome { command_id: id.clone(), at: Some(timestamp_to_proto(clock::now())), outcome: Some(result), hooks: Vec::new() };
         self.ended.insert(id, outcome.clone());
         session.say(FromAgent::Outcome(outcome)).await
     }

@@ -57,7 +57,9 @@ pub fn settle(asked: &AskedBackup, fleet: &Fleet, point: PointId) -> Result<Sett
         Some(name) => fleet.instance(name)?,
         None => choose(fleet)?,
     };
-    let counts = |condition: &Condition| asked.dump.is_none() || !PHYSICAL.contains(&condition.name.as_str());
+    let of_others = |condition: &Condition| matches!(condition.name.as_str(), "RestoreHooks" | "VerifyHooks");
+    let physical = |condition: &Condition| PHYSICAL.contains(&condition.name.as_str());
+    let counts = |condition: &Condition| !of_others(condition) && (asked.dump.is_none() || !physical(condition));
     instance.refuse_on(&format!("back up {}", fleet.full_name(instance)), counts)?;
     let task = Task {
         point,

@@ -12,6 +12,7 @@ use muster_wire::proto::agent::v1::DiscardWork;
 use serde::{Deserialize, Serialize};
 
 use crate::operation::done::Done;
+use crate::operation::done::hooks::Around;
 use crate::operation::kinds::Settled;
 use crate::operation::state::{self, State};
 
@@ -31,14 +32,24 @@ pub struct Task {
 pub fn settle(restore: &State, epoch: Epoch) -> Result<Settled, Fault> {
     let kept = match &restore.done {
         Some(Done::Restore(done)) => done.kept.as_ref(),
-        Some(Done::Backup(_) | Done::Check(_) | Done::Discard { .. } | Done::Verify(_) | Done::Prune(_) | Done::Hold(_)) | None => None,
+        Some(
+            Done::Backup(_) | Done::Check(_) | Done::Discard { .. } | Done::Verify(_) | Done::Prune(_) | Done::Hold(_) | Done::Hook { .. },
+        )
+        | None => None,
     };
     let kept = kept.ok_or_else(|| {
         Fault::refused(ErrorKind::FailedPrecondition, format!("operation {} kept no directory aside", restore.id))
             .hint("only a restore in place that has succeeded does; `muster ops` lists operations")
     })?;
     let task = Task { restore: restore.id, path: kept.path.clone() };
-    Ok(Settled { task: state::Task::Discard(task), target: restore.target.clone(), agent: restore.agent.clone(), repository: None, epoch })
+    Ok(Settled {
+        task: state::Task::Discard(task),
+        target: restore.target.clone(),
+        agent: restore.agent.clone(),
+        repository: None,
+        epoch,
+        hooks: Around::default(),
+    })
 }
 
 /// What the agent is told.

@@ -76,7 +76,15 @@ pub fn fates(task: &Task, outcome: &Outcome) -> Option<Vec<Fate>> {
             let told = Told { stays: true, why, held_until: done.until, ..Told::default() };
             Some(vec![Fate::Told(task.point, told)])
         }
-        Outcome::Done(Done::Backup(_) | Done::Restore(_) | Done::Check(_) | Done::Discard { .. } | Done::Verify(_) | Done::Prune(_))
+        Outcome::Done(
+            Done::Backup(_)
+            | Done::Restore(_)
+            | Done::Check(_)
+            | Done::Discard { .. }
+            | Done::Verify(_)
+            | Done::Prune(_)
+            | Done::Hook { .. },
+        )
         | Outcome::Fault(_) => None,
     }
 }

@@ -72,7 +72,15 @@ pub fn fates(task: &Task, outcome: &Outcome) -> Option<Vec<Fate>> {
             };
             Some(done.points.iter().map(fate).collect())
         }
-        Outcome::Done(Done::Backup(_) | Done::Restore(_) | Done::Check(_) | Done::Discard { .. } | Done::Verify(_) | Done::Hold(_))
+        Outcome::Done(
+            Done::Backup(_)
+            | Done::Restore(_)
+            | Done::Check(_)
+            | Done::Discard { .. }
+            | Done::Verify(_)
+            | Done::Hold(_)
+            | Done::Hook { .. },
+        )
         | Outcome::Fault(_) => None,
     }
 }

@@ -66,7 +66,8 @@ pub fn settle(asked: &AskedRestore, fleet: &Fleet, point: PointId) -> Result<Set
     check_place(asked, &title, consent)?;
     check_paths(asked, &title)?;
     // A server that is down or broken is what a restore is for: only what the repository lacks speaks against it.
-    instance.refuse_on(&title, about_repository)?;
+    let hooks = |condition: &Condition| condition.name == "RestoreHooks" && !asked.dry_run;
+    instance.refuse_on(&title, |condition| about_repository(condition) || hooks(condition))?;
     let keep_old = asked.keep_old.unwrap_or(KEEP_OLD);
     if keep_old > MOST_KEPT {
         return Err(Fault::refused(ErrorKind::InvalidArgument, format!("{title}: the old directory would be kept too long"))

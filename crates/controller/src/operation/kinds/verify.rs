@@ -13,7 +13,7 @@ use muster_common::fault::{ErrorKind, Fault};
 use muster_common::id::PointId;
 use muster_wire::convert::{duration_from_proto, duration_to_proto};
 use muster_wire::proto::agent::v1::VerifyWork;
-use muster_wire::proto::v1::{InstanceRole, VerifyAssertion, VerifySpec};
+use muster_wire::proto::v1::{Condition, InstanceRole, VerifyAssertion, VerifySpec};
 use serde::{Deserialize, Serialize};
 
 use crate::operation::asked::AskedVerify;
@@ -58,7 +58,8 @@ pub fn settle(asked: &AskedVerify, fleet: &Fleet, spec: &VerifySpec, point: Poin
         Some(name) => fleet.instance(name)?,
         None => choose(fleet)?,
     };
-    instance.refuse_on(&format!("verify a point of {}", fleet.full_name(instance)), restore::about_repository)?;
+    let counts = |condition: &Condition| restore::about_repository(condition) || condition.name == "VerifyHooks";
+    instance.refuse_on(&format!("verify a point of {}", fleet.full_name(instance)), counts)?;
     let timeout = spec.statement_timeout.as_ref();
     let timeout = timeout.map_or(Ok(STATEMENT_TIMEOUT), |timeout| duration_from_proto(timeout, "verify.statement_timeout"))?;
     let assertion = |assertion: &VerifyAssertion| Assertion {
