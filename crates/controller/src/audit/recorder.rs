@@ -187,6 +187,7 @@ fn recording(about: About, rpc: &str, message: &[u8]) -> Recording {
         | About::Operation
         | About::Agent
         | About::Operator
+        | About::Hook
         | About::Resources
         | About::Resource
         | About::Authority

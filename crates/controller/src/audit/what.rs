@@ -20,6 +20,8 @@ pub enum About {
     Agent,
     /// The operator of the field `name`.
     Operator,
+    /// The hook of the field `hook`.
+    Hook,
     /// What stands in `resources`.
     Resources,
     /// One resource, by `kind` and `name`.
@@ -53,6 +55,7 @@ pub const CHANGING: &[(&str, About)] = &[
     ("/muster.v1.OperationService/Retry", About::Operation),
     ("/muster.v1.RecoveryService/Backup", About::Component),
     ("/muster.v1.RecoveryService/Restore", About::Component),
+    ("/muster.v1.RecoveryService/RunHook", About::Hook),
     ("/muster.v1.RecoveryService/Verify", About::Component),
     ("/muster.v1.RepositoryService/Check", About::Component),
     ("/muster.v1.RepositoryService/Hold", About::Component),
@@ -102,6 +105,7 @@ pub fn resource(about: About, request: &Read, caller: &str) -> String {
         About::Operation => format!("operation/{}", request.text("id")),
         About::Agent => format!("agent/{}", request.text("agent")),
         About::Operator => format!("operator/{}", request.text("name")),
+        About::Hook => format!("hook/{}", request.text("hook")),
         About::Resources => {
             let resources = request.list("resources");
             let named = resources.iter().take(MOST_NAMED).map(|one| format!("{}/{}", kind_word(&one.which("spec")), one.text("name")));
