@@ -52,6 +52,7 @@ fn postgres(name: &InstanceName, spec: &v1::PostgresSpec, wal_get: &[String]) ->
         config_file: path(&spec.config_file),
         control,
         wal_get: wal_get.to_vec(),
+        keeping: None,
     })
 }
 

@@ -6,6 +6,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use muster_engine::keep::Keeping;
 use serde::{Deserialize, Serialize};
 
 /// Where the server listens.
@@ -126,6 +127,9 @@ pub struct PostgresConfig {
     pub control: Control,
     /// The program and its first arguments that serve as the `restore_command`'s helper: `/usr/bin/muster-agent wal-get`.
     pub wal_get: Vec<String>,
+    /// Where its permit lies, for one that may be kept. Absent: it is only observed, backed up and restored.
+    #[serde(default)]
+    pub keeping: Option<Keeping>,
 }
 
 /// A configuration that cannot be meant.
@@ -197,6 +201,7 @@ pub(crate) fn example(data: &str) -> PostgresConfig {
         config_file: None,
         control: Control::PgCtl { options: String::new(), log_file: None },
         wal_get: vec!["/usr/bin/muster-agent".into(), "wal-get".into()],
+        keeping: None,
     }
 }
 

@@ -4,6 +4,7 @@
 //! knows which database it drives. Nothing here knows one either.
 
 pub mod capability;
+pub mod keep;
 pub mod observation;
 pub mod request;
 pub mod verbs;

@@ -5,7 +5,8 @@
 use async_trait::async_trait;
 use muster_common::fault::Fault;
 
-use crate::capability::{Capabilities, Verb};
+use crate::capability::Capabilities;
+use crate::keep::Keep;
 use crate::observation::{Depth, Observation};
 use crate::request::{BackupOutcome, BackupRequest, DiscardRequest, RestoreOutcome, RestoreRequest, VerifyOutcome, VerifyRequest};
 use crate::work::Work;
@@ -32,18 +33,8 @@ pub trait Engine: Send + Sync {
     /// [`muster_common::fault::ErrorKind::DataLoss`]. Nothing of it is left when it returns, and what runs is not touched.
     async fn verify(&self, work: &Work, request: &VerifyRequest) -> Result<VerifyOutcome, Fault>;
 
-    /// Stops writing, provably.
-    async fn fence(&self, _work: &Work) -> Result<(), Fault> {
-        self.capabilities().require(Verb::Fence)
-    }
-
-    /// Becomes the writer.
-    async fn promote(&self, _work: &Work) -> Result<(), Fault> {
-        self.capabilities().require(Verb::Promote)
-    }
-
-    /// Follows the writer.
-    async fn follow(&self, _work: &Work) -> Result<(), Fault> {
-        self.capabilities().require(Verb::Follow)
+    /// The acts of a keeper: fence, promote and follow. `None` where the kind has none of them, or this instance is not to be kept.
+    fn keep(&self) -> Option<&dyn Keep> {
+        None
     }
 }
