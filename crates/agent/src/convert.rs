@@ -19,6 +19,7 @@ use muster_wire::convert::{
     duration_from_proto, duration_to_proto, fault_to_proto, id_from_proto, name_from_proto, postgres_position_to_proto, required,
     timestamp_from_proto, timestamp_to_proto,
 };
+use muster_wire::failover::directive::{answer_to_proto, directive_from_proto};
 use muster_wire::proto::agent::v1::{self as link, RestorePlace, TaskOutcome, command, hooked_work, task_outcome};
 use muster_wire::proto::v1;
 
@@ -82,7 +83,8 @@ fn hooks_from_proto(command: &link::Command) -> Result<Around, Fault> {
             | command::Work::Verify(_)
             | command::Work::Prune(_)
             | command::Work::Hold(_)
-            | command::Work::RunHook(_),
+            | command::Work::RunHook(_)
+            | command::Work::Order(_),
         )
         | None => Ok(Around::default()),
     }
@@ -112,6 +114,7 @@ fn job_from_proto(work: &command::Work, component: ComponentId) -> Result<Job, F
                 dry_run: work.dry_run,
             }
         }
+        command::Work::Order(work) => Job::Order { directive: Box::new(directive_from_proto(work)?), limit: None },
         command::Work::Hold(work) => {
             let lasts = work.lasts.as_ref().map(|lasts| duration_from_proto(lasts, "command.hold.lasts")).transpose()?;
             Job::Hold {
@@ -223,6 +226,7 @@ pub fn ended_to_proto(command: CommandId, ended: &Ended) -> TaskOutcome {
             task_outcome::Outcome::Hold(v1::HoldResult { point_id: point.to_string(), until: until.map(timestamp_to_proto), ended: *ended })
         }
         Ok(Done::Hook { hook }) => task_outcome::Outcome::Hook(v1::HookResult { hook: hook.to_string() }),
+        Ok(Done::Order { answer }) => task_outcome::Outcome::Order(answer_to_proto(answer)),
         Err(fault) => task_outcome::Outcome::Fault(fault_to_proto(fault)),
     };
     TaskOutcome {

@@ -15,7 +15,7 @@ use muster_common::time::Timestamp;
 use crate::proto::v1;
 
 /// A value that a field must hold, in the one form of such refusals.
-fn refused(field: &str, reason: impl Display) -> Fault {
+pub(crate) fn refused(field: &str, reason: impl Display) -> Fault {
     Fault::refused(ErrorKind::InvalidArgument, format!("{field}: {reason}"))
         .hint(format!("correct {field} and ask again; nothing was done"))
 }

@@ -6,6 +6,7 @@ pub mod canonical;
 pub mod codec;
 pub mod convert;
 pub mod descriptor;
+pub mod failover;
 pub mod json;
 pub mod nearest;
 pub mod page;

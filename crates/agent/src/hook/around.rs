@@ -39,6 +39,7 @@ pub async fn around(agent: &Agent, command: &Command, attempts: &Attempts, brake
         | Job::Discard { .. }
         | Job::Prune { .. }
         | Job::Hold { .. }
+        | Job::Order { .. }
         | Job::Verify { .. }
             if command.hooks.is_none() =>
         {
@@ -50,6 +51,7 @@ pub async fn around(agent: &Agent, command: &Command, attempts: &Attempts, brake
         | Job::Discard { .. }
         | Job::Prune { .. }
         | Job::Hold { .. }
+        | Job::Order { .. }
         | Job::Verify { .. } => hooked(agent, command, attempts, brake).await,
     }
 }
@@ -206,6 +208,7 @@ fn verb_name(command: &Command) -> &'static str {
         | Job::Discard { .. }
         | Job::Prune { .. }
         | Job::Hold { .. }
+        | Job::Order { .. }
         | Job::Verify { .. }
         | Job::Hook { .. } => command.job.name(),
     }

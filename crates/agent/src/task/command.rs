@@ -8,6 +8,8 @@ use muster_common::id::{CommandId, OperationId, PointId};
 use muster_common::name::{InstanceName, Name};
 use muster_common::time::Timestamp;
 use muster_engine::request::{BackupOutcome, BackupRequest, DiscardRequest, RestoreOutcome, RestoreRequest, VerifyOutcome, VerifyRequest};
+use muster_failover::directive::{Answer, Directive};
+use muster_failover::here::Limit;
 use serde::{Deserialize, Serialize};
 
 use crate::hook::own::Around;
@@ -90,6 +92,13 @@ pub enum Job {
         /// Why.
         reason: String,
     },
+    /// Who may write: for the keeper of the instance.
+    Order {
+        /// What a controller told.
+        directive: Box<Directive>,
+        /// Until when it may be obeyed, as computed when it arrived.
+        limit: Option<Limit>,
+    },
     /// Prove a point good.
     Verify {
         /// Which, and what it must answer.
@@ -115,6 +124,7 @@ impl Job {
             Self::Prune { .. } => "prune",
             Self::Hold { .. } => "hold",
             Self::Hook { .. } => "hook",
+            Self::Order { directive, .. } => directive.errand.name(),
         }
     }
 
@@ -125,6 +135,8 @@ impl Job {
             Self::Backup { .. } | Self::Discard { .. } => true,
             Self::Restore { request, .. } => !request.dry_run,
             Self::Check { .. } | Self::Verify { .. } | Self::Prune { .. } | Self::Hold { .. } | Self::Hook { .. } => false,
+            // The keeper's own lock is what keeps orders and looks apart: a fence waits for no backup.
+            Self::Order { .. } => false,
         }
     }
 }
@@ -180,6 +192,11 @@ pub enum Done {
         until: Option<Timestamp>,
         /// How many holds ended.
         ended: u64,
+    },
+    /// An order was carried out.
+    Order {
+        /// What came of it.
+        answer: Answer,
     },
     /// A point was proved good.
     Verify {

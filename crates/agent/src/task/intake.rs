@@ -191,6 +191,7 @@ impl Intake {
             | Job::Discard { .. }
             | Job::Prune { .. }
             | Job::Hold { .. }
+            | Job::Order { .. }
             | Job::Verify { .. } => None,
         };
         self.agent.hooks.require(command.hooks.names().chain(alone))?;

@@ -106,7 +106,7 @@ async fn attempt(agent: &Agent, command: &Command, attempts: &Attempts) -> Resul
         Job::Backup { .. } => Some(Verb::Backup),
         Job::Restore { .. } | Job::Discard { .. } => Some(Verb::Restore),
         Job::Verify { .. } => Some(Verb::Verify),
-        Job::Check { .. } | Job::Prune { .. } | Job::Hold { .. } | Job::Hook { .. } => None,
+        Job::Check { .. } | Job::Prune { .. } | Job::Hold { .. } | Job::Hook { .. } | Job::Order { .. } => None,
     };
     if let Some(verb) = verb {
         instance.engine.capabilities().require(verb)?;
@@ -129,7 +129,7 @@ async fn work(agent: &Agent, command: &Command, attempts: &Attempts, in_force: &
             let patience = command.stall_limit_ms.map_or(PATIENCE, Duration::from_millis).max(Duration::from_secs(5));
             opened.map(|open| OpenRepository { repository: open.repository.with_patience(patience), ..open })
         }
-        Job::Discard { .. } | Job::Hook { .. } => None,
+        Job::Discard { .. } | Job::Hook { .. } | Job::Order { .. } => None,
     };
     *attempts.repository.lock().unwrap_or_else(PoisonError::into_inner) = repository.as_ref().map(|open| open.repository.clone());
     let scratch = agent.scratch.clone();
@@ -179,6 +179,8 @@ async fn run(agent: &Agent, command: &Command, instance: &Instance, work: &Work)
             let verifying = instance.engine.verify(work, request);
             Ok(Done::Verify { outcome: keep::held(work, request.point, command, verifying).await? })
         }
+        Job::Order { .. } => Err(Fault::refused(ErrorKind::FailedPrecondition, format!("{} is not kept by this agent", command.instance))
+            .hint("upgrade the agent: this one keeps no writers yet")),
         Job::Hook { hook } => {
             Err(Fault::refused(ErrorKind::Internal, format!("hook {hook} is no verb")).hint("please report this with the agent's log"))
         }

@@ -195,7 +195,7 @@ fn shortened(ended: &Ended) -> Ended {
             outcome.problems.clear();
             outcome.store_notes.clear();
         }
-        Ok(Done::Discard { .. } | Done::Hold { .. } | Done::Hook { .. }) => {}
+        Ok(Done::Discard { .. } | Done::Hold { .. } | Done::Hook { .. } | Done::Order { .. }) => {}
         Ok(Done::Prune { outcome }) => {
             outcome.more_points += outcome.points.len() as u64;
             outcome.points.clear();

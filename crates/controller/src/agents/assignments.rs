@@ -36,6 +36,7 @@ pub fn compute(agent: &Name, declared: &Declared, shards: &BTreeMap<Name, Kept>,
             superseded: reign.is_some_and(|record| record.superseded.contains(&instance.name.instance)),
             repository: instance.component.repository.clone(),
             hooks: instance.component.hooks.clone(),
+            peers: Vec::new(),
             spec: Some(InstanceSpec { name: instance.name.instance.to_string(), ..instance.spec.clone() }),
         });
     }

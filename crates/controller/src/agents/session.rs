@@ -257,6 +257,8 @@ impl Session {
                 self.observe(report);
                 return Ok(());
             }
+            // What keepers report is taken up with the operations that move a writer.
+            Some(FromAgent::Kept(_)) => return Ok(()),
             Some(FromAgent::Applied(applied)) => {
                 self.shared.roster.applied(&self.peer.agent, applied.revision, applied.problems);
                 return Ok(());

@@ -204,6 +204,11 @@ pub fn outcome_from_proto(outcome: &TaskOutcome) -> Result<Outcome, Fault> {
         task_outcome::Outcome::Prune(done) => Outcome::Done(Done::Prune(prune::PruneDone::from_proto(done)?)),
         task_outcome::Outcome::Hold(done) => Outcome::Done(Done::Hold(prune::HoldDone::from_proto(done)?)),
         task_outcome::Outcome::Hook(done) => Outcome::Done(Done::Hook { hook: done.hook.clone() }),
+        // Taken up with the operations that move a writer.
+        task_outcome::Outcome::Order(_) => {
+            return Err(Fault::refused(ErrorKind::Internal, "an answer of a keeper to whom nothing was told")
+                .hint("please report this with the controller's log"));
+        }
         task_outcome::Outcome::Fault(fault) => Outcome::Fault(fault_from_proto(fault)),
     })
 }

@@ -285,6 +285,7 @@ pub fn outcome_of(id: &str, task: &Task) -> TaskOutcome {
     };
     let outcome = match bare {
         command::Work::Hooked(_) => unreachable!("it was taken apart"),
+        command::Work::Order(_) => unreachable!("no operation here gives orders"),
         _ if task.cancelled => task_outcome::Outcome::Fault(v1::Fault {
             kind: v1::ErrorKind::Cancelled.into(),
             effect: v1::Effect::None.into(),
