@@ -18,7 +18,7 @@ help:
 	@echo "make test               everything that is quick, then everything on real servers"
 	@echo "make lint               rustfmt, clippy, rustdoc, buf, tidy"
 	@echo "make bench [NAME=...]   the benchmarks, as tables and as target/bench/<name>.json"
-	@echo "make soak               long property runs"
+	@echo "make soak               long property runs and faults (SEED by MUSTER_SEED)"
 	@echo "make audit [ADVISORY_DB=PATH]   licences, sources, advisories"
 	@echo "make package [PROFILE=dev]   a Debian package; make package-test installs it into a fresh Debian"
 	@echo "make reference         the book's API pages, after a change in proto/"
@@ -45,6 +45,7 @@ real: build
 
 soak: build
 	@tools/timed "soak" 14400 env PROPTEST_CASES=$${PROPTEST_CASES:-20000} $(CARGO) test --workspace $(LOCKED) --lib
+	@tools/timed "faults" 14400 env MUSTER_SOAK=1 $(CARGO) test --workspace $(LOCKED) --test scenarios -- --nocapture faults_
 
 lint: setup
 	@$(CARGO) fmt --all --check

@@ -213,7 +213,7 @@ async fn heard(api: Api) {
         since = now;
         for some in heard.chunks(AT_ONCE) {
             if let Err(error) = keep_heard(&api.agents.store, some).await {
-                tracing::warn!(%error, "write when agents were last heard");
+                tracing::warn!(fault = %error.fault(), "write when agents were last heard");
             }
         }
     }

@@ -50,7 +50,9 @@ impl Controller {
     pub fn prepare(world: &World) -> Result<Self> {
         let state = world.folder("controller", RunAs::Caller)?;
         let (port, metrics) = (Port::take()?, Port::take()?);
-        let text = format!("stateDirectory: {}\nlisten: {}\nmetricsListen: {}\n", state.display(), port.address(), metrics.address());
+        let address = world.address();
+        let (listen, scraped) = (format!("{address}:{}", port.number()), format!("{address}:{}", metrics.number()));
+        let text = format!("stateDirectory: {}\nlisten: {listen}\nmetricsListen: {scraped}\n", state.display());
         let config = world.file("controller.yaml", &text, RunAs::Caller, 0o644)?;
         Ok(Self { world: world.clone(), state, config, port, metrics, environment: Mutex::default(), process: Mutex::new(None) })
     }
@@ -95,7 +97,7 @@ impl Controller {
             if let Some(status) = process.status()? {
                 return Ok(Some(Err(anyhow!("the controller ended with {status}"))));
             }
-            Ok(self.scrape("/healthz").await.ok().filter(|answer| answer.starts_with("HTTP/1.1 200")).map(|_| Ok(())))
+            Ok(self.is_healthy().await?.then_some(Ok(())))
         });
         match served.await.and_then(|served| served) {
             Ok(()) => {
@@ -178,15 +180,15 @@ impl Controller {
         std::fs::read_to_string(self.world.path("log").join("controller.log")).context("read the controller's log")
     }
 
-    /// `127.0.0.1:<port>`: where gRPC is served.
+    /// `127.0.0.1:<port>`, or its place's address: where gRPC is served.
     #[must_use]
     pub fn address(&self) -> String {
-        self.port.address()
+        format!("{}:{}", self.world.address(), self.port.number())
     }
 
     #[must_use]
     pub fn metrics_address(&self) -> String {
-        self.metrics.address()
+        format!("{}:{}", self.world.address(), self.metrics.number())
     }
 
     #[must_use]
@@ -207,6 +209,20 @@ impl Controller {
             Ok::<_, std::io::Error>(String::from_utf8_lossy(&answer).into_owned())
         };
         Ok(tokio::time::timeout(Duration::from_secs(5), exchange).await.context("the port of the metrics is silent")??)
+    }
+
+    /// Whether its health is 200, asked from where it runs.
+    async fn is_healthy(&self) -> Result<bool> {
+        let address = self.world.address();
+        if address.is_loopback() {
+            return Ok(self.scrape("/healthz").await.is_ok_and(|answer| answer.starts_with("HTTP/1.1 200")));
+        }
+        let ask = format!(
+            "exec 3<>/dev/tcp/{address}/{} && printf 'GET /healthz HTTP/1.1\\r\\nHost: metrics\\r\\nConnection: close\\r\\n\\r\\n' >&3 && head -1 <&3",
+            self.metrics.number()
+        );
+        let asked = self.world.run(RunAs::Caller, "/bin/bash", &["-c", &ask], LONG_ENOUGH).await?;
+        Ok(asked.stdout.starts_with("HTTP/1.1 200"))
     }
 
     fn lock(&self) -> Result<std::sync::MutexGuard<'_, Option<Process>>> {

@@ -15,6 +15,7 @@ pub mod eventually;
 pub mod failpoints;
 pub mod faketime;
 pub mod janitor;
+pub mod network;
 pub mod operator;
 pub mod port;
 pub mod postgres;

@@ -36,12 +36,21 @@ pub struct Launch {
     pub log: PathBuf,
     /// It is killed when this process dies. Off for a world that is to stay.
     pub dies_with_us: bool,
+    /// The network namespace that it runs in. `None`: the machine's own.
+    pub namespace: Option<PathBuf>,
 }
 
 impl Launch {
-    /// The whole command with `setpriv` before it.
+    /// The whole command with `setpriv` before it, and `nsenter` before that.
     fn command(&self) -> Result<Command> {
-        let mut command = Command::new("setpriv");
+        let mut command = match &self.namespace {
+            Some(namespace) => {
+                let mut command = Command::new("nsenter");
+                command.arg(format!("--net={}", namespace.display())).args(["--", "setpriv"]);
+                command
+            }
+            None => Command::new("setpriv"),
+        };
         if self.run_as == RunAs::Postgres && rustix::process::geteuid().is_root() {
             let account = account::postgres()?;
             command.arg(format!("--reuid={}", account.uid)).arg(format!("--regid={}", account.gid)).arg("--clear-groups");

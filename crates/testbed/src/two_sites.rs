@@ -11,6 +11,7 @@ use crate::account::RunAs;
 use crate::agent::Agent;
 use crate::controller::Controller;
 use crate::eventually::{eventually, until};
+use crate::network::{Network, Place};
 use crate::operator::Operator;
 use crate::postgres::server::Postgres;
 use crate::postgres::template::{AGENT_PASSWORD, AGENT_ROLE};
@@ -22,6 +23,14 @@ const LONG_ENOUGH: Duration = Duration::from_secs(60);
 
 /// The recovery passphrase of the repository.
 pub const PASSPHRASE: &str = "correct horse battery staple";
+
+/// Where the parties are when each has a network of its own.
+#[derive(Debug)]
+pub struct Apart {
+    pub controller: Place,
+    pub istanbul: Place,
+    pub ankara: Place,
+}
 
 /// Two sites, `istanbul` and `ankara`, with an agent each: `istanbul-db1` and `ankara-db1`.
 #[derive(Debug)]
@@ -48,12 +57,32 @@ impl TwoSites {
     /// # Errors
     /// Where an agent does not start or connect.
     pub async fn start_under(world: &World, controller: Controller) -> Result<Self> {
+        Self::join(world, [world, world], controller).await
+    }
+
+    /// The same in networks of their own: the controller and the operator in one, each site in another.
+    ///
+    /// # Errors
+    /// As [`TwoSites::start`], and where this process is not root.
+    pub async fn start_apart(world: &World, network: &Network) -> Result<(Self, Apart)> {
+        let apart = Apart {
+            controller: network.place("control").await?,
+            istanbul: network.place("istanbul").await?,
+            ankara: network.place("ankara").await?,
+        };
+        let control = world.at(&apart.controller);
+        let controller = Controller::start(&control).await?;
+        let sites = Self::join(&control, [&world.at(&apart.istanbul), &world.at(&apart.ankara)], controller).await?;
+        Ok((sites, apart))
+    }
+
+    async fn join(world: &World, [istanbul, ankara]: [&World; 2], controller: Controller) -> Result<Self> {
         let operator = Operator::administrator(world);
         let passphrase = world.file("passphrase", PASSPHRASE, RunAs::Postgres, 0o600)?;
         declare(world, &operator, "sites", "kind: Site\nname: istanbul\nspec: {}\n---\nkind: Site\nname: ankara\nspec: {}\n").await?;
-        let istanbul = Agent::prepare(world, &operator, "istanbul", "istanbul-db1").await?;
+        let istanbul = Agent::prepare(istanbul, &operator, "istanbul", "istanbul-db1").await?;
         let istanbul = istanbul.with_environment("AWS_ACCESS_KEY_ID", ACCESS_KEY).with_environment("AWS_SECRET_ACCESS_KEY", SECRET_KEY);
-        let ankara = Agent::prepare(world, &operator, "ankara", "ankara-db1").await?;
+        let ankara = Agent::prepare(ankara, &operator, "ankara", "ankara-db1").await?;
         let ankara = ankara.with_environment("AWS_ACCESS_KEY_ID", ACCESS_KEY).with_environment("AWS_SECRET_ACCESS_KEY", SECRET_KEY);
         for agent in [&istanbul, &ankara] {
             agent.start_again(&crate::failpoints::Failpoints::none()).await?;
@@ -62,6 +91,18 @@ impl TwoSites {
             agent.connected(&operator).await?;
         }
         Ok(Self { world: world.clone(), controller, operator, istanbul, ankara, passphrase })
+    }
+
+    /// A folder of one small file at Istanbul, kept as the component `notes` in a folder repository.
+    ///
+    /// # Errors
+    /// As [`TwoSites::files_component`].
+    pub async fn notes(&self) -> Result<PathBuf> {
+        self.folder_repository().await?;
+        let folder = self.world.folder("notes", RunAs::Postgres)?;
+        self.world.file("notes/one", "a small file\n", RunAs::Postgres, 0o644)?;
+        self.files_component("notes", &folder).await?;
+        Ok(folder)
     }
 
     /// The file with the recovery passphrase.

@@ -1,6 +1,7 @@
 //! A world: a folder for everything that one scenario needs, and the end of all of it when the scenario is over.
 
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -10,6 +11,7 @@ use anyhow::{Context as _, Result, anyhow};
 
 use crate::account::{self, RunAs};
 use crate::janitor::Janitor;
+use crate::network::Place;
 use crate::process::{Launch, Output, Process};
 
 /// How many last lines of each log are shown where a scenario fails.
@@ -36,6 +38,7 @@ pub fn shared_folder(name: &str) -> Result<PathBuf> {
 #[derive(Clone, Debug)]
 pub struct World {
     inner: Arc<Inner>,
+    place: Option<Place>,
 }
 
 #[derive(Debug)]
@@ -66,11 +69,23 @@ impl World {
         let root = tempfile::Builder::new().prefix("mu-").rand_bytes(5).tempdir_in("/tmp").context("make a folder in /tmp")?.keep();
         let janitor = Mutex::new(Janitor::watch(&root)?);
         std::fs::set_permissions(&root, std::fs::Permissions::from_mode(0o755)).context("open the world's folder for other users")?;
-        let world = Self { inner: Arc::new(Inner { root, janitor, stays }) };
+        let world = Self { inner: Arc::new(Inner { root, janitor, stays }), place: None };
         for folder in ["log", "home", "bin"] {
             world.folder(folder, RunAs::Caller)?;
         }
         Ok(world)
+    }
+
+    /// The same world, seen from a place: what is started from here on runs in the place's network.
+    #[must_use]
+    pub fn at(&self, place: &Place) -> Self {
+        Self { inner: Arc::clone(&self.inner), place: Some(place.clone()) }
+    }
+
+    /// The address that servers of this world listen at: the place's, else the machine's loopback.
+    #[must_use]
+    pub fn address(&self) -> Ipv4Addr {
+        self.place.as_ref().map_or(Ipv4Addr::LOCALHOST, Place::address)
     }
 
     #[must_use]
@@ -171,6 +186,7 @@ impl World {
             folder: self.root().to_owned(),
             log: self.path("log").join(format!("{name}.log")),
             dies_with_us: !self.inner.stays,
+            namespace: self.place.as_ref().map(Place::namespace),
         }
     }
 

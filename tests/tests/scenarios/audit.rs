@@ -26,10 +26,7 @@ fn text<'a>(entry: &'a Value, field: &str) -> &'a str {
 fn who_did_what_is_listed_a_kill_hides_nothing_and_an_edited_row_is_named() {
     scenario(async |world| {
         let sites = TwoSites::start(&world).await?;
-        sites.folder_repository().await?;
-        let folder = world.folder("notes", RunAs::Postgres)?;
-        world.file("notes/one", "one\n", RunAs::Postgres, 0o644)?;
-        sites.files_component("notes", &folder).await?;
+        sites.notes().await?;
         let viewer = Operator::stranger(&world, "eve")?;
         let file = world.path("eve.yaml").display().to_string();
         sites.operator.says(&["operator", "add", "eve", "--role", "viewer", "--file", &file]).await?;

@@ -69,10 +69,7 @@ async fn agents_are_of(sites: &TwoSites, authority: &str) -> Result<()> {
 fn the_ca_is_replaced_while_a_backup_runs_and_an_agent_is_away() {
     scenario(async |world| {
         let sites = TwoSites::start_under(&world, under_a_company(&world).await?).await?;
-        sites.folder_repository().await?;
-        let folder = world.folder("notes", RunAs::Postgres)?;
-        world.file("notes/one", "one\n", RunAs::Postgres, 0o644)?;
-        sites.files_component("notes", &folder).await?;
+        sites.notes().await?;
         let [old] = <[String; 1]>::try_from(authorities(&sites).await?).ok().context("one CA")?;
         agents_are_of(&sites, &old).await?;
 

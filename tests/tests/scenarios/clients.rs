@@ -26,10 +26,7 @@ fn go() -> PathBuf {
 /// Two sites with a small component that is fit for a backup, and the administrator's credentials as files.
 async fn notes(world: &World) -> Result<(TwoSites, String)> {
     let sites = TwoSites::start(world).await?;
-    sites.folder_repository().await?;
-    let folder = world.folder("notes", RunAs::Postgres)?;
-    world.file("notes/one", "a note\n", RunAs::Postgres, 0o644)?;
-    sites.files_component("notes", &folder).await?;
+    sites.notes().await?;
     let tls = world.path("tls").display().to_string();
     sites.operator.says(&["context", "export", &tls]).await?;
     Ok((sites, tls))

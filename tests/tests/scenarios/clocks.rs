@@ -21,10 +21,7 @@ const SOON: Duration = Duration::from_secs(40);
 async fn with_clocks(world: &World) -> Result<(TwoSites, SteppedClock, SteppedClock)> {
     let mut sites = TwoSites::start(world).await?;
     let (controllers, agents) = (SteppedClock::new(world, "controller")?, SteppedClock::new(world, "istanbul")?);
-    sites.folder_repository().await?;
-    let folder = world.folder("notes", RunAs::Postgres)?;
-    world.file("notes/one", "one\n", RunAs::Postgres, 0o644)?;
-    sites.files_component("notes", &folder).await?;
+    sites.notes().await?;
     sites.controller.terminate().await?;
     sites.controller.with_environment(&controllers.environment())?;
     sites.istanbul.terminate().await?;

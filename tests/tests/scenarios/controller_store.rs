@@ -18,10 +18,7 @@ fn a_backup_goes_through_a_controller_whose_store_was_copied_into_postgresql() {
     scenario(async |world| {
         let options = Options::default();
         let (sites, server) = tokio::try_join!(TwoSites::start(&world), Postgres::start(&world, "store", &options))?;
-        sites.folder_repository().await?;
-        let folder = world.folder("notes", RunAs::Postgres)?;
-        world.file("notes/one", "a small file\n", RunAs::Postgres, 0o644)?;
-        sites.files_component("notes", &folder).await?;
+        sites.notes().await?;
         sites.operator.says(&["backup", "notes"]).await?;
 
         // Moved, while it is stopped and not before.

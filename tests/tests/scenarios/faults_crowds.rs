@@ -4,7 +4,6 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use muster_testbed::account::RunAs;
 use muster_testbed::scenario::scenario;
 use muster_testbed::simulated::{Session, administrator, authority, credentials, hello};
 use muster_testbed::two_sites::TwoSites;
@@ -25,10 +24,7 @@ const FLOOD: Duration = Duration::from_secs(4);
 
 async fn notes(world: &World) -> Result<TwoSites> {
     let sites = TwoSites::start(world).await?;
-    sites.folder_repository().await?;
-    let folder = world.folder("notes", RunAs::Postgres)?;
-    world.file("notes/one", "one\n", RunAs::Postgres, 0o644)?;
-    sites.files_component("notes", &folder).await?;
+    sites.notes().await?;
     Ok(sites)
 }
 

@@ -7,7 +7,6 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use muster_testbed::account::RunAs;
 use muster_testbed::scenario::scenario;
 use muster_testbed::simulated::administrator;
 use muster_testbed::two_sites::TwoSites;
@@ -173,10 +172,7 @@ fn setting(name: &str, usual: usize) -> usize {
 fn malformed_requests_over_every_rpc_are_refused_and_harm_nothing() {
     scenario(async |world| {
         let sites = TwoSites::start(&world).await?;
-        sites.folder_repository().await?;
-        let folder = world.folder("notes", RunAs::Postgres)?;
-        world.file("notes/one", "one\n", RunAs::Postgres, 0o644)?;
-        sites.files_component("notes", &folder).await?;
+        sites.notes().await?;
         let pid = sites.controller.pid()?.context("the controller runs")?;
         let before = usage::resident(pid)?;
         let methods: Vec<_> = descriptor::pool().services().flat_map(|service| service.methods().collect::<Vec<_>>()).collect();

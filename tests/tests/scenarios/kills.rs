@@ -7,7 +7,6 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use muster_testbed::account::RunAs;
 use muster_testbed::failpoints::{Failpoints, Hold};
 use muster_testbed::scenario::scenario;
 use muster_testbed::two_sites::TwoSites;
@@ -48,10 +47,7 @@ const MORE_OF_THE_AGENT: [(&str, Party, &str); 4] = [
 /// Two sites and a component of one small file.
 async fn small_world(world: &World) -> Result<TwoSites> {
     let sites = TwoSites::start(world).await?;
-    sites.folder_repository().await?;
-    let folder = world.folder("notes", RunAs::Postgres)?;
-    world.file("notes/one", "a small file\n", RunAs::Postgres, 0o644)?;
-    sites.files_component("notes", &folder).await?;
+    sites.notes().await?;
     Ok(sites)
 }
 

@@ -64,10 +64,7 @@ fn an_in_place_restore_does_not_run_again_after_the_controller_was_set_back() {
 fn a_controller_that_was_lost_comes_back_from_its_own_backup_and_repeats_nothing() {
     scenario(async |world| {
         let sites = TwoSites::start(&world).await?;
-        sites.folder_repository().await?;
-        let folder = world.folder("notes", RunAs::Postgres)?;
-        world.file("notes/one", "one\n", RunAs::Postgres, 0o644)?;
-        sites.files_component("notes", &folder).await?;
+        sites.notes().await?;
         sites.operator.says(&["backup", "notes"]).await?;
         let (place, program) = (world.folder("safe", RunAs::Caller)?, world.program("muster-controller")?.display().to_string());
         let passphrase = world.file("safe.passphrase", "a passphrase of the night", RunAs::Caller, 0o600)?;

@@ -347,7 +347,7 @@ async fn next(incoming: &mut Streaming<SessionResponse>) -> Result<FromControlle
 }
 
 fn broken(status: &tonic::Status) -> Over {
-    Over::Broken(muster_identity::client::explain(status))
+    Over::Broken(muster_wire::status::fault(status).to_string())
 }
 
 fn over(goodbye: link::Goodbye) -> Over {

@@ -360,7 +360,7 @@ impl Session {
             write.commit().await
         };
         if let Err(error) = saved.await {
-            tracing::warn!(%error, "write when an agent was last heard");
+            tracing::warn!(fault = %error.fault(), "write when an agent was last heard");
         }
     }
 

@@ -100,7 +100,7 @@ impl Postgres {
     fn configure(&self, options: &Options) -> Result<()> {
         let mut settings = vec![
             ("port", self.port.number().to_string()),
-            ("listen_addresses", "'127.0.0.1'".to_owned()),
+            ("listen_addresses", format!("'{}'", self.world.address())),
             ("unix_socket_directories", format!("'{}'", self.sockets.display())),
             ("fsync", if options.durable { "on" } else { "off" }.to_owned()),
             ("shared_buffers", "32MB".to_owned()),
@@ -142,7 +142,7 @@ impl Postgres {
     /// `127.0.0.1:<port>`, where a password is needed.
     #[must_use]
     pub fn address(&self) -> String {
-        self.port.address()
+        format!("{}:{}", self.world.address(), self.port.number())
     }
 
     /// The folder of its socket, where none is needed.
