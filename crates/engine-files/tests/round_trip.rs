@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use muster_common::fault::{Effect, ErrorKind, Fault};
 use muster_common::id::{CommandId, ComponentId, PointId};
+use muster_engine::capability::Verb;
 use muster_engine::observation::{Depth, Position, Role};
 use muster_engine::request::{BackupRequest, DiscardRequest, RestoreRequest, RestoreTarget};
 use muster_engine::verbs::Engine;
@@ -277,8 +278,9 @@ async fn a_file_that_cannot_be_read_fails_the_backup_by_name_and_leaves_no_point
 
 #[tokio::test]
 async fn what_it_cannot_do_is_refused_by_name() {
-    let world = World::new().await;
-    let fault = world.engine().promote(&world.work(1)).await.unwrap_err();
+    let engine = World::new().await.engine();
+    assert!(engine.keep().is_none(), "a folder has no writer that could be moved");
+    let fault = engine.capabilities().require(Verb::Promote).unwrap_err();
     assert_eq!(fault.kind, ErrorKind::NotAvailable);
     assert!(Files::new("x", "/").is_err() && Files::new("x", "relative").is_err());
 }

@@ -51,7 +51,7 @@ fn a_full_disk_of_the_store_refuses_what_it_cannot_keep_and_loses_nothing() {
         let ballast = fill(sites.controller.state())?;
         // What is there is read; what would have to be kept is refused, with the reason.
         ensure!(sites.operations().await?.len() == 1, "one operation");
-        let refused = sites.operator.runs(&["pause", "notes", "--for", "1h", "--reason", "full"]).await?;
+        let refused = sites.operator.runs(&["--retry-for", "2s", "pause", "notes", "--for", "1h", "--reason", "full"]).await?;
         println!("{}", refused.stderr);
         ensure!(!refused.status.success(), "it was kept on a full disk: {}", refused.stdout);
         ensure!(refused.stderr.contains("full"), "it does not tell that the disk is full: {}", refused.stderr);
