@@ -1,12 +1,13 @@
 //! One look at an instance. What cannot be read becomes a condition; a look never fails and never takes 5 s.
 //!
-//! The look at the role is one cheap statement on a connection that is kept; the full look asks for the rest.
+//! The look at the role is one cheap statement on a connection that is kept; the full look asks for the rest on a new one, as clients need
+//! it: a server that lets nobody in any more answers those that it has.
 
 use std::path::Path;
 use std::time::Duration;
 
 use muster_common::position::{Lsn, PostgresPosition};
-use muster_engine::observation::{Condition, Depth, Observation, Position, Role};
+use muster_engine::observation::{Depth, Observation, Position, Role};
 use tokio_postgres::Row;
 
 use crate::clock;
@@ -20,6 +21,9 @@ pub(crate) mod full;
 
 /// A look ends before this, whatever hangs.
 const BOUND: Duration = Duration::from_millis(4_800);
+
+/// The most that a new connection may take beside that.
+const LET_IN: Duration = Duration::from_secs(2);
 
 /// One statement for the role: no table is touched.
 const ROLE: &str = "SELECT pg_is_in_recovery(),
@@ -71,7 +75,13 @@ async fn look(instance: &Postgres, depth: Depth, seen: &mut Observation) {
     seen.role = if row.standby { Role::Standby } else { Role::ReadWrite };
     seen.version = Some(row.version.clone());
     if depth == Depth::Full {
-        seen.conditions.push(good("ServerReachable", true, format!("PostgreSQL {} answers at {}", row.version, instance.config.address)));
+        match anew(instance, &mut kept).await {
+            Ok(()) => {
+                let message = format!("PostgreSQL {} answers at {}", row.version, instance.config.address);
+                seen.conditions.push(good("ServerReachable", true, message));
+            }
+            Err(error) => not_let_in(instance, &error, seen),
+        }
         seen.conditions.push(conditions::version(row.version_number, &row.version));
         if let Some(session) = kept.as_ref() {
             full::look(instance, session, &row, seen).await;
@@ -81,6 +91,15 @@ async fn look(instance: &Postgres, depth: Depth, seen: &mut Observation) {
         let history = data_directory::history(&instance.config.data_directory, row.timeline).unwrap_or_default();
         Position::Postgres(PostgresPosition { system_id, timeline: row.timeline, history: history.0, lsn: row.lsn })
     });
+}
+
+/// Puts a new session in the place of the kept one, as proof that there are new ones. Where there are none the kept one stays: by it the
+/// rest is still seen.
+async fn anew(instance: &Postgres, kept: &mut Option<Session>) -> Result<(), ConnectError> {
+    let connected = tokio::time::timeout(LET_IN, connect::connect(&instance.config, Purpose::Observe)).await;
+    let silent = |_| ConnectError::Silent(format!("no answer to a new connection within {} ms", LET_IN.as_millis()));
+    *kept = Some(connected.map_err(silent)??);
+    Ok(())
 }
 
 /// Asks for the role on the kept session, or on a new one where that has ended.
@@ -119,8 +138,15 @@ fn unreachable(instance: &Postgres, error: &ConnectError, seen: &mut Observation
         (ConnectError::NotThere(_), Ok(Postmaster::Absent | Postmaster::Dead { .. })) => Role::Down,
         _ => Role::Unknown,
     };
+    not_let_in(instance, error, seen);
+    if let (Some(condition), Ok(Postmaster::Alive { pid, .. })) = (seen.conditions.last_mut(), running) {
+        condition.message.push_str(&format!("; a server (process {pid}) holds the data directory"));
+    }
+}
+
+/// The condition that nobody new gets in. What has a reason of its own is told by it too.
+fn not_let_in(instance: &Postgres, error: &ConnectError, seen: &mut Observation) {
     let fault = error.fault(&instance.config);
-    // What has a reason of its own is told by it too.
     let reason = match error {
         ConnectError::NotYet(_) => Some("Startup"),
         ConnectError::Full(_) => Some("Connections"),
@@ -128,11 +154,7 @@ fn unreachable(instance: &Postgres, error: &ConnectError, seen: &mut Observation
         ConnectError::NotThere(_) | ConnectError::Refused(_) | ConnectError::Own(_) => None,
     };
     seen.conditions.extend(reason.map(|name| bad(name, false, fault.message.clone(), fault.hint.clone())));
-    let mut condition: Condition = bad("ServerReachable", true, fault.message, fault.hint);
-    if let Ok(Postmaster::Alive { pid, .. }) = running {
-        condition.message.push_str(&format!("; a server (process {pid}) holds the data directory"));
-    }
-    seen.conditions.push(condition);
+    seen.conditions.push(bad("ServerReachable", true, fault.message, fault.hint));
 }
 
 /// Whether two paths are one place.

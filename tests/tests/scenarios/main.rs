@@ -12,6 +12,7 @@ mod dump;
 mod faults_crowds;
 mod faults_ledger;
 mod faults_network;
+mod faults_postgres;
 mod faults_requests;
 mod faults_store;
 mod findings;
