@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::assignment::force::Assignments;
 use crate::hook::own::Hooks;
 use crate::instruments::Ends;
+use crate::keeper::kept::Keepers;
 use crate::kept::KeptDirectories;
 use crate::link::outbox::Outbox;
 use crate::memory::Memory;
@@ -45,6 +46,8 @@ pub struct Agent {
     pub repositories: Repositories,
     /// Directories that restores moved aside.
     pub kept: KeptDirectories,
+    /// Who may write: its instances' keepers.
+    pub keepers: Keepers,
     /// What is to be sent.
     pub outbox: Outbox,
     /// The programs that its file declares.

@@ -32,6 +32,12 @@ pub struct Config {
     /// The join token's file; read once, at the first start.
     #[serde(default, alias = "token_file")]
     pub token_file: Option<PathBuf>,
+    /// The file with the machine's id. Absent: /etc/machine-id.
+    #[serde(default, alias = "machine_id_file")]
+    pub machine_id_file: Option<PathBuf>,
+    /// The file with the boot's id. Absent: /proc/sys/kernel/random/boot_id.
+    #[serde(default, alias = "boot_id_file")]
+    pub boot_id_file: Option<PathBuf>,
     /// What is logged.
     #[serde(default)]
     pub log: Log,
@@ -115,6 +121,18 @@ impl Config {
         self.run_directory.clone().unwrap_or_else(|| self.state_directory.join("run"))
     }
 
+    /// Where the machine's id is read.
+    #[must_use]
+    pub fn machine_id_file(&self) -> PathBuf {
+        self.machine_id_file.clone().unwrap_or_else(|| PathBuf::from("/etc/machine-id"))
+    }
+
+    /// Where the boot's id is read.
+    #[must_use]
+    pub fn boot_id_file(&self) -> PathBuf {
+        self.boot_id_file.clone().unwrap_or_else(|| PathBuf::from("/proc/sys/kernel/random/boot_id"))
+    }
+
     /// Where scratch goes.
     #[must_use]
     pub fn scratch_directory(&self) -> PathBuf {
@@ -132,6 +150,8 @@ impl Config {
             ("stateDirectory", Some(&self.state_directory)),
             ("runDirectory", self.run_directory.as_ref()),
             ("scratchDirectory", self.scratch_directory.as_ref()),
+            ("machineIdFile", self.machine_id_file.as_ref()),
+            ("bootIdFile", self.boot_id_file.as_ref()),
         ];
         for (field, folder) in folders {
             if folder.is_some_and(|folder| !folder.is_absolute()) {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use muster_common::fault::{ErrorKind, Fault};
 use muster_common::id::CommandId;
 use muster_common::name::InstanceName;
+use muster_engine::keep::Keeping;
 use muster_engine::verbs::Engine;
 use muster_engine_files::engine::Files;
 use muster_engine_postgres::config::{Control, PostgresConfig};
@@ -15,14 +16,33 @@ use muster_wire::proto::v1::{self, postgres_spec};
 
 use crate::assignment::parse::{AssignedInstance, Kind};
 
-/// Makes the engine of an instance. `wal_get` is the program that hands a restored server its log, with its first arguments.
+/// What of the agent itself an engine's servers call.
+#[derive(Clone, Debug)]
+pub struct Own {
+    /// The program that hands a restored server its log, with its first arguments.
+    pub wal_get: Vec<String>,
+    /// The program that holds a stopped server's lock, with its first arguments.
+    pub holder: Vec<String>,
+    /// Where permits go.
+    pub run_folder: PathBuf,
+}
+
+impl Own {
+    /// For who only looks.
+    #[must_use]
+    pub fn unused() -> Self {
+        Self { wal_get: vec!["unused".to_owned()], holder: Vec::new(), run_folder: PathBuf::new() }
+    }
+}
+
+/// Makes the engine of an instance.
 ///
 /// # Errors
 /// Where what was declared cannot be meant.
-pub fn build(name: &InstanceName, assigned: &AssignedInstance, wal_get: &[String]) -> Result<Arc<dyn Engine>, Fault> {
+pub fn build(name: &InstanceName, assigned: &AssignedInstance, own: &Own) -> Result<Arc<dyn Engine>, Fault> {
     Ok(match &assigned.kind {
         Kind::Files(folder) => Arc::new(Files::new(name.to_string(), folder.clone())?),
-        Kind::Postgres(spec) => Arc::new(Postgres::new(postgres(name, spec, wal_get)?)?),
+        Kind::Postgres(spec) => Arc::new(Postgres::new(postgres(name, spec, own)?)?),
     })
 }
 
@@ -34,7 +54,7 @@ pub fn end_leftovers(scratch: &Path, command: CommandId) -> Result<(), Fault> {
     leftover::end(scratch, &leftover::socket_folder(command))
 }
 
-fn postgres(name: &InstanceName, spec: &v1::PostgresSpec, wal_get: &[String]) -> Result<PostgresConfig, Fault> {
+fn postgres(name: &InstanceName, spec: &v1::PostgresSpec, own: &Own) -> Result<PostgresConfig, Fault> {
     let control = match &spec.control {
         Some(postgres_spec::Control::PgCtl(control)) => {
             Control::PgCtl { options: control.options.clone(), log_file: path(&control.log_file) }
@@ -51,8 +71,13 @@ fn postgres(name: &InstanceName, spec: &v1::PostgresSpec, wal_get: &[String]) ->
         bin_directory: path(&spec.bin_directory),
         config_file: path(&spec.config_file),
         control,
-        wal_get: wal_get.to_vec(),
-        keeping: None,
+        wal_get: own.wal_get.clone(),
+        keeping: Some(Keeping {
+            run_folder: own.run_folder.clone(),
+            component: name.component.clone(),
+            instance: name.instance.clone(),
+            holder: own.holder.clone(),
+        }),
     })
 }
 

@@ -12,6 +12,7 @@ pub mod duty;
 pub mod engines;
 pub mod hook;
 pub mod instruments;
+pub mod keeper;
 pub mod kept;
 pub mod link;
 pub mod membership;

@@ -20,7 +20,7 @@ pub async fn print_missing(config: &Config) -> anyhow::Result<()> {
     );
     for (name, assigned) in &assignment.instances {
         println!("-- {name}");
-        match engines::build(name, assigned, &["unused".to_owned()]) {
+        match engines::build(name, assigned, &engines::Own::unused()) {
             Ok(engine) => println!("{}", in_sql(&engine.observe(Depth::Full).await)),
             Err(fault) => println!("-- {fault}"),
         }

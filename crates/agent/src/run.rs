@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use muster_identity::endpoint::Endpoint;
 use muster_identity::identity::Identity;
 use muster_service::metrics::{self, Health, HealthCheck};
 use muster_service::tasks::TaskGate;
@@ -24,6 +25,9 @@ use crate::duty;
 use crate::engines;
 use crate::hook::own::Hooks;
 use crate::instruments::{self, Ends};
+use crate::keeper;
+use crate::keeper::kept::Keepers;
+use crate::keeper::place::Place;
 use crate::kept::KeptDirectories;
 use crate::link::dial::{self, LinkState};
 use crate::link::outbox::Outbox;
@@ -79,7 +83,10 @@ async fn serve(config: &Config, gate: &TaskGate, registry: Registry, level: Leve
         !member.controllers.is_empty(),
         "no controller is known; HINT: name them as `controllers: [host:port]` in the configuration"
     );
-    let agent = Arc::new(open(config, &state, own_name(&member))?);
+    let name = own_name(&member);
+    let Member { folder, credentials, controllers } = member;
+    let belonging = Belonging::new(folder, credentials).context("use the agent's certificate")?;
+    let agent = Arc::new(open(config, &state, name, belonging.clone())?);
     let (link_state, seen) = watch::channel(LinkState::default());
     if let Some(address) = config.metrics {
         let listener = TcpListener::bind(address).await.with_context(|| format!("listen on {address} for metrics"))?;
@@ -93,30 +100,35 @@ async fn serve(config: &Config, gate: &TaskGate, registry: Registry, level: Leve
     let runner = Arc::new(Runner::new(agent.clone(), gate.clone()));
     instruments::show(&agent, &runner, seen);
     runner.submit(agent.inbox.under_way(), false);
-    start(agent, runner, member, link_state, level, gate)?;
+    start(agent, runner, (belonging, controllers), link_state, level, gate)?;
     gate.token().cancelled().await;
     Ok(state)
 }
 
 /// Reads all that a previous process left.
-fn open(config: &Config, state: &StateDirectory, member: String) -> anyhow::Result<Agent> {
+fn open(config: &Config, state: &StateDirectory, member: String, belonging: Arc<Belonging>) -> anyhow::Result<Agent> {
     let memory = Arc::new(Memory::open(&state.join("memory")).context("remember what was seen before")?);
     let inbox = Inbox::open(&state.join("inbox"), clock::now()).context("open the inbox")?;
     let secret = state.encryption_key().context("read the agent's encryption key")?;
     let (scratch, run_directory) = (config.scratch_directory(), config.run_directory());
     let hooks = state.join("hooks");
-    for folder in [&scratch, &run_directory, &hooks] {
+    let keeper = state.join("keeper");
+    for folder in [&scratch, &run_directory, &hooks, &keeper] {
         files::create_private_folder(folder)?;
     }
     let cache = scratch.join("cache");
     bound_cache(&cache, config.scratch_limit).context("bound the cache")?;
     let wal_get = vec![own_program()?.display().to_string(), "wal-get".to_owned()];
-    let build = move |name: &_, assigned: &_| engines::build(name, assigned, &wal_get);
+    let own =
+        engines::Own { wal_get, holder: vec![own_program()?.display().to_string(), "hold".to_owned()], run_folder: run_directory.clone() };
+    let build = move |name: &_, assigned: &_| engines::build(name, assigned, &own);
+    let place = Arc::new(Place::new(config.machine_id_file(), config.boot_id_file(), &run_directory));
     Ok(Agent {
         inbox: Arc::new(inbox),
         assignments: Assignments::open(&state.join("assignment"), memory.clone(), Box::new(build)).context("read the stored assignment")?,
         repositories: Repositories::new(secret, cache, memory.clone()),
         kept: KeptDirectories::open(&state.join("kept")).context("read what restores kept aside")?,
+        keepers: Keepers::new(keeper, place, belonging, memory.clone()),
         outbox: Outbox::default(),
         hooks: Hooks { agent: member, declared: config.hooks.clone(), folder: hooks, program: own_program()? },
         scratch: Scratch::new(scratch.join("tasks"), config.scratch_limit),
@@ -150,19 +162,18 @@ fn own_program() -> anyhow::Result<PathBuf> {
 fn start(
     agent: Arc<Agent>,
     runner: Arc<Runner>,
-    member: Member,
+    (belonging, controllers): (Arc<Belonging>, Vec<Endpoint>),
     link_state: watch::Sender<LinkState>,
     level: Level,
     gate: &TaskGate,
 ) -> anyhow::Result<()> {
-    let Member { folder, credentials, controllers } = member;
-    let belonging = Belonging::new(folder, credentials).context("use the agent's certificate")?;
     let (closely, looks) = watch::channel(None);
     let intake = Arc::new(Intake::new(agent.clone(), runner.clone()));
     let talk = Talk { agent: agent.clone(), belonging: belonging.clone(), intake, closely, boot_id: boot_id() };
     let vital = |name: &str, future: std::pin::Pin<Box<dyn Future<Output = ()> + Send>>| gate.spawn_vital(name, Span::none(), future);
     vital("tasks", Box::pin(runner.clone().serve()));
     vital("observe", Box::pin(duty::observe::serve(agent.clone(), looks, gate.clone())));
+    vital("keep", Box::pin(keeper::serve::serve(agent.clone(), gate.clone())));
     vital("kept directories", Box::pin(duty::keep::serve(agent.clone(), runner, gate.clone())));
     vital("housekeeping", Box::pin(duty::house::serve(agent, gate.clone())));
     vital("link", Box::pin(dial::serve(talk, controllers.clone(), link_state, gate.clone())));

@@ -54,6 +54,19 @@ pub struct AssignedInstance {
     pub hooks: Named,
     /// What it is.
     pub kind: Kind,
+    /// The other instances of its component.
+    pub peers: Vec<Peer>,
+}
+
+/// Another instance of a component: whose receipts count.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// Its name.
+    pub instance: Name,
+    /// The agent that keeps it.
+    pub agent: Name,
+    /// SHA-256 of that agent's public key, 64 hexadecimal digits. `None`: it has not joined.
+    pub key_fingerprint: Option<String>,
 }
 
 /// What an instance is.
@@ -125,8 +138,17 @@ fn instance_from_proto(instance: &link::AssignedInstance) -> Result<(InstanceNam
         repository: optional_name_from_proto(&instance.repository, "repository")?,
         hooks: named_from_proto(instance.hooks.as_ref())?,
         kind,
+        peers: instance.peers.iter().take(MAX_INSTANCES).map(peer_from_proto).collect::<Result<_, _>>()?,
     };
     Ok((name, parsed))
+}
+
+fn peer_from_proto(peer: &link::Peer) -> Result<Peer, Fault> {
+    Ok(Peer {
+        instance: name_from_proto(&peer.instance, "peers.instance")?,
+        agent: name_from_proto(&peer.agent, "peers.agent")?,
+        key_fingerprint: (!peer.key_fingerprint.is_empty()).then(|| peer.key_fingerprint.clone()),
+    })
 }
 
 fn named_from_proto(hooks: Option<&v1::ComponentHooks>) -> Result<Named, Fault> {

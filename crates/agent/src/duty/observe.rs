@@ -101,6 +101,7 @@ async fn look_at_instance(
         if depth == Depth::Full {
             last_full = Some(Instant::now());
             observation.conditions.extend(repository.borrow_and_update().iter().cloned());
+            observation.conditions.extend(agent.keepers.conditions(&name));
             observation.conditions.extend(look_at_hooks(&agent, &name).await);
             kept = agent.kept.of(&name);
         }

@@ -8,7 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use muster_common::id::CommandId;
 use muster_common::name::InstanceName;
-use muster_wire::proto::agent::v1::{AssignmentApplied, ObservationReport, TrustKept};
+use muster_wire::proto::agent::v1::{AssignmentApplied, KeptReport, ObservationReport, TrustKept};
 use muster_wire::proto::v1;
 use tokio::sync::Notify;
 
@@ -32,6 +32,8 @@ pub enum Item {
     TrustKept(TrustKept),
     /// What was seen.
     Observation(Box<ObservationReport>),
+    /// What a keeper knows.
+    Kept(Box<KeptReport>),
     /// How far a task is.
     Progress(CommandId, v1::Progress),
 }
@@ -54,6 +56,7 @@ struct Inner {
     trust_kept: Option<TrustKept>,
     full: BTreeMap<InstanceName, ObservationReport>,
     role: BTreeMap<InstanceName, ObservationReport>,
+    keepers: BTreeMap<InstanceName, KeptReport>,
     progress: BTreeMap<CommandId, v1::Progress>,
 }
 
@@ -134,6 +137,12 @@ impl Outbox {
         let mut inner = self.lock();
         inner.full.remove(instance);
         inner.role.remove(instance);
+        inner.keepers.remove(instance);
+    }
+
+    /// What the keeper of an instance knows; the newest counts.
+    pub fn kept(&self, instance: &InstanceName, report: KeptReport) {
+        self.put(|inner| drop(inner.keepers.insert(instance.clone(), report)));
     }
 
     /// A task moved.
@@ -200,6 +209,9 @@ impl Inner {
         }
         if let Some(kept) = self.trust_kept.take() {
             return Some(Item::TrustKept(kept));
+        }
+        if let Some((_, report)) = self.keepers.pop_first() {
+            return Some(Item::Kept(Box::new(report)));
         }
         let seen = self.full.pop_first().or_else(|| self.role.pop_first());
         if let Some((_, report)) = seen {

@@ -301,6 +301,7 @@ async fn messages(talk: &Talk, item: Item) -> Result<Vec<ToController>, Over> {
         Item::Applied(applied) => vec![ToController::Applied(applied)],
         Item::TrustKept(kept) => vec![ToController::TrustKept(kept)],
         Item::Observation(report) => vec![ToController::Observation(*report)],
+        Item::Kept(report) => vec![ToController::Kept(*report)],
         Item::Progress(id, progress) => {
             vec![ToController::Progress(link::TaskProgress { command_id: id.to_string(), progress: Some(progress) })]
         }

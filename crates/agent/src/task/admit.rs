@@ -10,7 +10,7 @@ use muster_common::duration;
 use muster_common::fault::{ErrorKind, Fault};
 use muster_common::time::Timestamp;
 
-use crate::task::command::Command;
+use crate::task::command::{Command, Job};
 
 /// What the agent knows that a new command is judged by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,7 +47,8 @@ pub fn admit(command: &Command, standing: &Standing) -> Result<(), Fault> {
         return refuse(ErrorKind::Conflict, format!("it was issued {age} ago, and what was done is remembered for {kept} only"))
             .map_err(|fault| fault.hint("ask for it anew if it is still wanted"));
     }
-    if command.epoch < standing.epoch {
+    // The keeper judges orders by their line of reigns, of which the epoch is but the number.
+    if command.epoch < standing.epoch && !matches!(command.job, Job::Order { .. }) {
         let why = format!("it was decided in epoch {}, {} is in epoch {}", command.epoch, command.instance, standing.epoch);
         return refuse(ErrorKind::Conflict, why).map_err(|fault| fault.hint("look at `muster status`, then ask for it anew"));
     }
@@ -63,7 +64,6 @@ mod tests {
     use muster_common::id::{CommandId, OperationId};
 
     use super::*;
-    use crate::task::command::Job;
 
     const DAY: Duration = Duration::from_secs(86_400);
 

@@ -128,6 +128,22 @@ impl Job {
         }
     }
 
+    /// Whether it waits for no other task: a fence must not stand behind a backup.
+    #[must_use]
+    pub const fn is_at_once(&self) -> bool {
+        match self {
+            Self::Order { .. } => true,
+            Self::Backup { .. }
+            | Self::Restore { .. }
+            | Self::Check { .. }
+            | Self::Discard { .. }
+            | Self::Verify { .. }
+            | Self::Prune { .. }
+            | Self::Hold { .. }
+            | Self::Hook { .. } => false,
+        }
+    }
+
     /// Whether it needs the instance for itself. What only reads the repository shares it.
     #[must_use]
     pub const fn holds_instance(&self) -> bool {

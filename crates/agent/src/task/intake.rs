@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use muster_common::counter::Term;
 use muster_common::fault::{ErrorKind, Fault};
 use muster_common::id::{CommandId, StoreId};
+use muster_failover::here::Limit;
 use muster_service::clock;
 use muster_wire::proto::agent::v1 as link;
 
@@ -182,7 +183,12 @@ impl Intake {
                 .fold(fault, |fault, problem| fault.evidence(problem.clone()))
                 .hint("look at the component's declaration, and at the agent's problems with `muster agents`")
         })?;
-        let command = convert::command_from_proto(message, instance.assigned.component)?;
+        let mut command = convert::command_from_proto(message, instance.assigned.component)?;
+        if let Job::Order { directive, limit } = &mut command.job
+            && let Some(lasts) = directive.lasts
+        {
+            *limit = Some(Limit::after(&self.agent.keepers.place.here()?, lasts));
+        }
         let alone = match &command.job {
             Job::Hook { hook } => Some(hook),
             Job::Backup { .. }

@@ -12,6 +12,7 @@ use muster_common::backoff::Backoff;
 use muster_common::fault::{Effect, ErrorKind, Fault};
 use muster_common::id::CommandId;
 use muster_engine::capability::Verb;
+use muster_engine::request::{RestoreRequest, RestoreTarget};
 use muster_engine::work::{Notes, OpenRepository, Progress, Work};
 use muster_repository::repository::Repository;
 use muster_repository::retention::Rules;
@@ -150,6 +151,7 @@ async fn run(agent: &Agent, command: &Command, instance: &Instance, work: &Work)
     match &command.job {
         Job::Backup { request } => Ok(Done::Backup { outcome: instance.engine.backup(work, request).await? }),
         Job::Restore { request, .. } => {
+            refuse_kept(agent, instance, request)?;
             let restoring = instance.engine.restore(work, request);
             let restored = if request.dry_run { restoring.await } else { keep::held(work, request.point, command, restoring).await };
             Ok(Done::Restore { point: request.point, outcome: restored? })
@@ -179,12 +181,26 @@ async fn run(agent: &Agent, command: &Command, instance: &Instance, work: &Work)
             let verifying = instance.engine.verify(work, request);
             Ok(Done::Verify { outcome: keep::held(work, request.point, command, verifying).await? })
         }
-        Job::Order { .. } => Err(Fault::refused(ErrorKind::FailedPrecondition, format!("{} is not kept by this agent", command.instance))
-            .hint("upgrade the agent: this one keeps no writers yet")),
+        Job::Order { directive, limit } => Ok(Done::Order { answer: agent.keepers.obey(instance, work, directive, *limit).await? }),
         Job::Hook { hook } => {
             Err(Fault::refused(ErrorKind::Internal, format!("hook {hook} is no verb")).hint("please report this with the agent's log"))
         }
     }
+}
+
+/// A kept instance's data are replaced by nobody who does not go through its keeper.
+fn refuse_kept(agent: &Agent, instance: &Instance, request: &RestoreRequest) -> Result<(), Fault> {
+    let replaces = match request.target {
+        RestoreTarget::Empty | RestoreTarget::InPlace => !request.dry_run,
+        RestoreTarget::Beside { .. } | RestoreTarget::Database { .. } => false,
+    };
+    if replaces && agent.keepers.keeps(instance) {
+        let message =
+            format!("restore {}: it is kept by Muster, and a restore in its place is not built for kept instances", instance.name);
+        return Err(Fault::refused(ErrorKind::FailedPrecondition, message)
+            .hint("restore it beside (`--beside DIRECTORY`), or into a new database of the running server"));
+    }
+    Ok(())
 }
 
 /// The verb's note, kept by the inbox.

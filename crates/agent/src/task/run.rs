@@ -92,7 +92,9 @@ async fn watched(agent: &Agent, command: &Command, brake: &Brake) -> Came {
     let verb = AssertUnwindSafe(around(agent, command, &attempts, brake)).catch_unwind();
     tokio::pin!(verb);
     let began = Instant::now();
-    let mut stall = command.stall_limit_ms.map(|limit| Stall::new(Duration::from_millis(limit), Duration::ZERO));
+    // An order is not cut off in the middle of an act: it looks for requests to stop between its rounds itself.
+    let is_order = matches!(command.job, Job::Order { .. });
+    let mut stall = command.stall_limit_ms.filter(|_| !is_order).map(|limit| Stall::new(Duration::from_millis(limit), Duration::ZERO));
     let mut told = Progress::default();
     let mut failed = 0;
     let mut given_up_at = None;
@@ -101,7 +103,7 @@ async fn watched(agent: &Agent, command: &Command, brake: &Brake) -> Came {
         tokio::select! {
             ended = &mut verb => return ended.unwrap_or_else(|_| (Err(panicked(command)), Vec::new())),
             _ = look.tick() => {}
-            () = brake.cancel.cancelled(), if given_up_at.is_none() => given_up_at = Some(began.elapsed() + agent.settings.grace),
+            () = brake.cancel.cancelled(), if given_up_at.is_none() && !is_order => given_up_at = Some(began.elapsed() + agent.settings.grace),
         }
         if attempts.in_hook.load(Ordering::Relaxed) {
             // A hook ends by its own timeout, and after-hooks are not stopped: neither limit counts meanwhile.

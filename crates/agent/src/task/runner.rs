@@ -192,5 +192,10 @@ impl Drop for Entry {
 }
 
 fn place(command: &Command) -> Place {
-    Place { id: command.id, instance: command.instance.clone(), holds_instance: command.job.holds_instance() }
+    Place {
+        id: command.id,
+        instance: command.instance.clone(),
+        holds_instance: command.job.holds_instance(),
+        at_once: command.job.is_at_once(),
+    }
 }

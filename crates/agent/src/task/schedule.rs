@@ -16,18 +16,22 @@ pub struct Place {
     pub instance: InstanceName,
     /// Whether it needs the instance for itself.
     pub holds_instance: bool,
+    /// Whether it waits for no other: an order must not stand behind a backup.
+    pub at_once: bool,
 }
 
 /// Of `waiting` (in their order) those that may start beside `running`, with at most `parallel` in all.
 #[must_use]
 pub fn startable(waiting: &[Place], running: &[Place], parallel: usize) -> Vec<CommandId> {
     let mut held: BTreeSet<&InstanceName> = running.iter().filter(|place| place.holds_instance).map(|place| &place.instance).collect();
-    let mut free = parallel.saturating_sub(running.len());
+    let mut free = parallel.saturating_sub(running.iter().filter(|place| !place.at_once).count());
     let mut start = Vec::new();
     for place in waiting {
         // One that waits for its instance keeps its turn against later ones of the same instance.
         let blocked = place.holds_instance && !held.insert(&place.instance);
-        if !blocked && free > 0 {
+        if place.at_once {
+            start.push(place.id);
+        } else if !blocked && free > 0 {
             free -= 1;
             start.push(place.id);
         }
@@ -40,7 +44,7 @@ mod tests {
     use super::*;
 
     fn place(n: u8, instance: &str, holds_instance: bool) -> Place {
-        Place { id: CommandId::from_bytes([n; 16]), instance: instance.parse().unwrap(), holds_instance }
+        Place { id: CommandId::from_bytes([n; 16]), instance: instance.parse().unwrap(), holds_instance, at_once: false }
     }
 
     fn started(waiting: &[Place], running: &[Place], parallel: usize) -> Vec<u8> {

@@ -17,7 +17,7 @@ use crate::agents::courier::Courier;
 use crate::inventory::{Declared, kept};
 use crate::store::assignments::Record;
 use crate::store::error::StoreError;
-use crate::store::{Connection, Store, assignments, certificates, shards};
+use crate::store::{Connection, Store, agents, assignments, certificates, shards};
 
 /// Makes assignments. Clones are the same assigner.
 #[derive(Clone, Debug)]
@@ -35,6 +35,7 @@ pub struct Assigner {
 struct Sources {
     declared: Arc<Declared>,
     shards: BTreeMap<Name, shards::Kept>,
+    keys: BTreeMap<Name, String>,
     revoked: Vec<String>,
 }
 
@@ -43,12 +44,13 @@ impl Sources {
         Ok(Self {
             declared: Arc::new(kept::load(connection).await?),
             shards: shards::all(connection).await?.into_iter().collect(),
+            keys: agents::all(connection).await?.into_iter().map(|agent| (agent.name, agent.key_fingerprint)).collect(),
             revoked: certificates::revoked_serials(connection, u32::try_from(MOST_REVOKED).unwrap_or(u32::MAX)).await?,
         })
     }
 
     fn of(&self, agent: &Name) -> Assignment {
-        compute(agent, &self.declared, &self.shards, &self.revoked)
+        compute(agent, &self.declared, &self.shards, &self.keys, &self.revoked)
     }
 
     /// The assignments that differ from what is stored, with the revision that each gets.

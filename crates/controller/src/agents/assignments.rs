@@ -6,21 +6,28 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use muster_common::name::Name;
-use muster_wire::proto::agent::v1::{AssignedInstance, AssignedRepository, Assignment};
+use muster_wire::proto::agent::v1::{AssignedInstance, AssignedRepository, Assignment, Peer};
 use muster_wire::proto::v1::InstanceSpec;
+use muster_wire::proto::v1::instance_spec::Engine;
 use muster_wire::proto::v1::resource::Spec;
 use prost::Message;
 use sha2::{Digest, Sha256};
 
-use crate::inventory::{Declared, Kind};
+use crate::inventory::{Declared, DeclaredInstance, Kind};
 use crate::store::shards::Kept;
 
 /// The most revoked serial numbers that travel with an assignment; the newest.
 pub const MOST_REVOKED: usize = 10_000;
 
-/// The agent's assignment without its revision and term, which whoever stores it gives it.
+/// The agent's assignment without its revision and term, which whoever stores it gives it. `keys` are the fingerprints of the agents' keys.
 #[must_use]
-pub fn compute(agent: &Name, declared: &Declared, shards: &BTreeMap<Name, Kept>, revoked: &[String]) -> Assignment {
+pub fn compute(
+    agent: &Name,
+    declared: &Declared,
+    shards: &BTreeMap<Name, Kept>,
+    keys: &BTreeMap<Name, String>,
+    revoked: &[String],
+) -> Assignment {
     let mut repositories = BTreeSet::new();
     let mut instances = Vec::new();
     for instance in declared.instances_kept_by(agent) {
@@ -36,7 +43,7 @@ pub fn compute(agent: &Name, declared: &Declared, shards: &BTreeMap<Name, Kept>,
             superseded: reign.is_some_and(|record| record.superseded.contains(&instance.name.instance)),
             repository: instance.component.repository.clone(),
             hooks: instance.component.hooks.clone(),
-            peers: Vec::new(),
+            peers: peers(declared, &instance, keys),
             spec: Some(InstanceSpec { name: instance.name.instance.to_string(), ..instance.spec.clone() }),
         });
     }
@@ -53,6 +60,25 @@ pub fn compute(agent: &Name, declared: &Declared, shards: &BTreeMap<Name, Kept>,
             .collect(),
         revoked_serials: revoked.iter().take(MOST_REVOKED).cloned().collect(),
     }
+}
+
+/// The others of an instance that can be kept, with the keys that their agents' receipts are checked by.
+fn peers(declared: &Declared, instance: &DeclaredInstance<'_>, keys: &BTreeMap<Name, String>) -> Vec<Peer> {
+    if !matches!(instance.spec.engine, Some(Engine::Postgres(_))) {
+        return Vec::new();
+    }
+    let others = declared.instances_of(&instance.name.component).filter(|other| other.name != instance.name);
+    let peer = |other: DeclaredInstance<'_>| Peer {
+        instance: other.name.instance.to_string(),
+        agent: other.agent.to_string(),
+        site: other.spec.site.clone(),
+        key_fingerprint: keys.get(&other.agent).cloned().unwrap_or_default(),
+        address: match &other.spec.engine {
+            Some(Engine::Postgres(postgres)) => postgres.address.clone(),
+            Some(Engine::Files(_)) | None => String::new(),
+        },
+    };
+    others.map(peer).collect()
 }
 
 /// Tells one content from another: SHA-256 of the message without revision and term, in hexadecimal digits.
@@ -72,8 +98,7 @@ pub fn assigned_agents(declared: &Declared) -> BTreeSet<Name> {
 mod tests {
     use muster_common::id::ReignId;
     use muster_failover::shard::ShardRecord;
-    use muster_wire::proto::v1::instance_spec::Engine;
-    use muster_wire::proto::v1::{ComponentSpec, FilesSpec, RepositorySpec, Resource};
+    use muster_wire::proto::v1::{ComponentSpec, FilesSpec, PostgresSpec, RepositorySpec, Resource};
 
     use super::*;
 
@@ -106,14 +131,39 @@ mod tests {
 
     #[test]
     fn an_agent_is_assigned_its_own_instances_and_their_repositories_only() {
-        let assignment = compute(&agent("i1"), &declared(), &BTreeMap::new(), &["01".into()]);
+        let assignment = compute(&agent("i1"), &declared(), &BTreeMap::new(), &BTreeMap::new(), &["01".into()]);
         assert_eq!(assignment.instances.len(), 1);
         assert_eq!((assignment.instances[0].instance.as_str(), assignment.instances[0].epoch), ("istanbul", 0));
         assert_eq!(assignment.instances[0].spec.as_ref().unwrap().name, "istanbul");
         assert_eq!(assignment.repositories.iter().map(|r| r.name.as_str()).collect::<Vec<_>>(), ["primary"]);
         assert_eq!(assignment.revoked_serials, ["01"]);
-        assert!(compute(&agent("x"), &declared(), &BTreeMap::new(), &[]).instances.is_empty());
+        assert!(compute(&agent("x"), &declared(), &BTreeMap::new(), &BTreeMap::new(), &[]).instances.is_empty());
         assert_eq!(assigned_agents(&declared()), BTreeSet::from([agent("i1"), agent("a1")]));
+    }
+
+    #[test]
+    fn an_instance_of_postgresql_is_told_whose_receipts_count() {
+        let instance = |name: &str, agent: &str| InstanceSpec {
+            name: name.into(),
+            site: name.into(),
+            agent: agent.into(),
+            engine: Some(Engine::Postgres(PostgresSpec { address: format!("{name}:5432"), ..PostgresSpec::default() })),
+        };
+        let spec = ComponentSpec { instances: vec![instance("istanbul", "i1"), instance("ankara", "a1")], ..ComponentSpec::default() };
+        let mut declared = Declared::default();
+        let resource = Resource { name: "orders".into(), id: "ab".repeat(16), spec: Some(Spec::Component(spec)), ..Resource::default() };
+        declared.insert(resource).unwrap();
+        let keys = BTreeMap::from([(agent("a1"), "cd".repeat(32))]);
+        let of = |keys| compute(&agent("i1"), &declared, &BTreeMap::new(), keys, &[]);
+        let peer = Peer {
+            instance: "ankara".into(),
+            agent: "a1".into(),
+            site: "ankara".into(),
+            key_fingerprint: "cd".repeat(32),
+            address: "ankara:5432".into(),
+        };
+        assert_eq!(of(&keys).instances[0].peers, [peer]);
+        assert_ne!(digest(&of(&keys)), digest(&of(&BTreeMap::new())), "an agent that joins with another key is told to its peers");
     }
 
     #[test]
@@ -124,7 +174,7 @@ mod tests {
         let second = first.restored_in_place(&agent("istanbul"), first.reign.epoch, &others, ReignId::from_bytes([2; 16])).unwrap();
         let of = |record: Option<ShardRecord>| {
             let shards = record.map(|record| (agent("docs"), Kept { record: Some(record), ..Kept::default() })).into_iter().collect();
-            compute(&agent("a1"), &declared, &shards, &[])
+            compute(&agent("a1"), &declared, &shards, &BTreeMap::new(), &[])
         };
         assert!(of(Some(second.clone())).instances[0].superseded);
         let digests: BTreeSet<String> = [of(None), of(Some(first)), of(Some(second.clone()))].iter().map(digest).collect();

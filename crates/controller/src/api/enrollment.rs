@@ -4,6 +4,7 @@
 //! token one key wins (and may ask again, where the answer was lost); nothing of a request but its key is believed; why a token is not good is not told apart.
 
 use muster_common::fault::{ErrorKind, Fault};
+use muster_common::name::Name;
 use muster_common::time::Timestamp;
 use muster_identity::caller::ConnectInfo;
 use muster_identity::csr::Csr;
@@ -93,6 +94,7 @@ async fn enroll(api: &Api, peer: String, message: &EnrollRequest) -> Result<Enro
         api.agents.roles.reload(&api.agents.store, &api.agents.revocations).await?;
         api.agents.courier.end(&invited.agent, End::Revoked);
     }
+    tell_peers(api, &invited.agent).await;
     api.agents.metrics.certificates.add(1, &[KeyValue::new("why", "enroll")]);
     tracing::info!(agent = %invited.agent, site = %invited.site, serial = %issued.serial, "agent joined");
     Ok(EnrollResponse {
@@ -102,6 +104,16 @@ async fn enroll(api: &Api, peer: String, message: &EnrollRequest) -> Result<Enro
         site: invited.site.to_string(),
         expires_at: Some(timestamp_to_proto(issued.not_after)),
     })
+}
+
+/// Receipts of this agent are checked by the key that its peers' assignments name.
+async fn tell_peers(api: &Api, agent: &Name) {
+    let assigner = &api.agents.assigner;
+    let declared = assigner.declared();
+    let is_peer = declared.instances_kept_by(agent).any(|instance| declared.instances_of(&instance.name.component).nth(1).is_some());
+    if is_peer && let Err(error) = assigner.refresh().await {
+        tracing::error!(%error, %agent, "its peers learn its key when assignments are made the next time");
+    }
 }
 
 async fn renew(api: &Api, peer: &Peer, message: &RenewRequest) -> Result<RenewResponse, Fault> {
