@@ -125,9 +125,15 @@ pub fn postmaster(data: &Path) -> Result<Postmaster, DataDirectoryError> {
     Ok(if is_postgres(pid) { Postmaster::Alive { pid, port } } else { Postmaster::Dead { pid } })
 }
 
-/// A process that lives and is a server: after a reboot the number may belong to anything.
-fn is_postgres(pid: i32) -> bool {
-    pid > 0 && std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim_end() == "postgres")
+/// A process that lives and is a server: after a reboot the number may belong to anything, and one that has ended keeps its number until
+/// its parent has waited for it.
+#[must_use]
+pub fn is_postgres(pid: i32) -> bool {
+    // `pid (name) state …` (proc(5)); the name may have anything in it.
+    let Ok(text) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else { return false };
+    let Some((head, rest)) = text.rsplit_once(')') else { return false };
+    let ended = rest.trim_start().starts_with(['Z', 'X']);
+    pid > 0 && !ended && head.split_once('(').is_some_and(|(_, name)| name == "postgres")
 }
 
 #[cfg(test)]

@@ -1,11 +1,13 @@
 //! One PostgreSQL instance behind the verbs: holds its configuration and the connection that looks use.
 
+use std::path::PathBuf;
 use std::sync::Mutex as StdMutex;
 
 use async_trait::async_trait;
 use muster_common::fault::{ErrorKind, Fault};
 use muster_common::time::Timestamp;
-use muster_engine::capability::{Capabilities, Verb};
+use muster_engine::capability::{Capabilities, VERBS};
+use muster_engine::keep::{Keep, Keeping};
 use muster_engine::observation::{Depth, Observation};
 use muster_engine::request::{BackupOutcome, BackupRequest, DiscardRequest, RestoreOutcome, RestoreRequest, VerifyOutcome, VerifyRequest};
 use muster_engine::verbs::Engine;
@@ -16,13 +18,13 @@ use crate::backup;
 use crate::config::PostgresConfig;
 use crate::connect::Session;
 use crate::dump;
+use crate::keep::position::Known;
 use crate::observe;
 use crate::restore::{self, discard};
 use crate::verify;
 
 /// What PostgreSQL can do in this build.
-pub const CAPABILITIES: Capabilities =
-    Capabilities { kind: "postgres", verbs: &[Verb::Observe, Verb::Backup, Verb::Restore, Verb::Verify] };
+pub const CAPABILITIES: Capabilities = Capabilities { kind: "postgres", verbs: &VERBS };
 
 /// What looks remember of each other, so that a cheap one can be cheap.
 #[derive(Clone, Debug, Default)]
@@ -41,6 +43,9 @@ pub struct Postgres {
     pub(crate) config: PostgresConfig,
     pub(crate) session: Mutex<Option<Session>>,
     pub(crate) remembered: StdMutex<Remembered>,
+    /// The session of the keeper's looks.
+    pub(crate) keeper: Mutex<Option<Session>>,
+    known: StdMutex<Known>,
 }
 
 impl Postgres {
@@ -53,13 +58,40 @@ impl Postgres {
             Fault::refused(ErrorKind::InvalidArgument, format!("instance {}: {invalid}", config.name))
                 .hint("correct the component's resource and apply it again")
         })?;
-        Ok(Self { config, session: Mutex::new(None), remembered: StdMutex::default() })
+        Ok(Self {
+            config,
+            session: Mutex::new(None),
+            remembered: StdMutex::default(),
+            keeper: Mutex::new(None),
+            known: StdMutex::default(),
+        })
     }
 
     /// Its configuration.
     #[must_use]
     pub const fn config(&self) -> &PostgresConfig {
         &self.config
+    }
+
+    /// Where its permit lies.
+    pub(crate) fn keeping(&self) -> Result<&Keeping, Fault> {
+        self.config.keeping.as_ref().ok_or_else(|| {
+            Fault::refused(ErrorKind::FailedPrecondition, format!("{} is not to be kept: no run folder is named", self.config.name))
+                .hint("set runFolder in the agent's configuration")
+        })
+    }
+
+    /// Where its permit and its data lie.
+    pub(crate) fn kept(&self) -> Result<(Keeping, PathBuf), Fault> {
+        Ok((self.keeping()?.clone(), self.config.data_directory.clone()))
+    }
+
+    /// What the keeper's looks remember.
+    pub(crate) fn known<T>(&self, change: impl FnOnce(&mut Known) -> T) -> T {
+        match self.known.lock() {
+            Ok(mut known) => change(&mut known),
+            Err(poisoned) => change(&mut poisoned.into_inner()),
+        }
     }
 
     pub(crate) fn recall(&self) -> Remembered {
@@ -97,6 +129,10 @@ impl Engine for Postgres {
 
     async fn discard(&self, _work: &Work, request: &DiscardRequest) -> Result<(), Fault> {
         discard::discard(self, request).await
+    }
+
+    fn keep(&self) -> Option<&dyn Keep> {
+        self.config.keeping.as_ref().map(|_| self as &dyn Keep)
     }
 
     async fn verify(&self, work: &Work, request: &VerifyRequest) -> Result<VerifyOutcome, Fault> {

@@ -13,6 +13,7 @@ pub mod data_directory;
 pub mod dump;
 pub mod engine;
 pub mod exclude;
+pub mod keep;
 pub mod observe;
 pub mod page;
 pub mod password;

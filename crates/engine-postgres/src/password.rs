@@ -49,6 +49,14 @@ pub fn find(config: &PostgresConfig) -> Result<Option<Password>, Fault> {
     Ok(look_up(&text, &config.address, &config.database, &config.user))
 }
 
+/// Looks a password up in a file in libpq's format.
+///
+/// # Errors
+/// Where it cannot be read, or others can read it.
+pub fn find_in(path: &Path, address: &Address, database: &str, user: &str) -> Result<Option<Password>, Fault> {
+    Ok(look_up(&read_private(path)?, address, database, user))
+}
+
 fn pgpass_path() -> Option<PathBuf> {
     let named = std::env::var_os("PGPASSFILE").map(PathBuf::from);
     named.or_else(|| std::env::var_os("HOME").map(|home| Path::new(&home).join(".pgpass")))

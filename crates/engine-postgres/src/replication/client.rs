@@ -76,6 +76,14 @@ impl Replication {
     /// # Errors
     /// Where nothing answers, or the login is refused: the fault's hint says what to grant.
     pub async fn connect(config: &PostgresConfig) -> Result<Self, Fault> {
+        Self::connect_with(config, password::find(config)?).await
+    }
+
+    /// The same with a password that the caller has found.
+    ///
+    /// # Errors
+    /// As [`Self::connect`].
+    pub async fn connect_with(config: &PostgresConfig, password: Option<password::Password>) -> Result<Self, Fault> {
         let refused = |error: ConnectError| {
             let mut fault = error.fault(config);
             fault.message = format!("replication: {}", fault.message);
@@ -102,7 +110,6 @@ impl Replication {
             Ok(connected) => connected.map_err(|error| refused(ConnectError::NotThere(error.to_string())))?,
             Err(_) => return Err(refused(ConnectError::NotThere(format!("no answer in {} s", CONNECT_TIMEOUT.as_secs())))),
         };
-        let password = password::find(config)?;
         match tokio::time::timeout(CONNECT_TIMEOUT, client.log_in(&config.user, password.as_ref().map(password::Password::bytes))).await {
             Ok(Ok(())) => Ok(client),
             Ok(Err(error @ (ReplicationError::Server { .. } | ReplicationError::Login(_)))) => {
@@ -167,6 +174,16 @@ impl Replication {
         let read =
             || Some(System { system_id: column(0)?.parse().ok()?, timeline: column(1)?.parse().ok()?, lsn: column(2)?.parse().ok()? });
         read().ok_or(ReplicationError::Unexpected("IDENTIFY_SYSTEM"))
+    }
+
+    /// The value of a setting.
+    ///
+    /// # Errors
+    /// Where the server has none of that name or the connection breaks.
+    pub async fn show(&mut self, name: &str) -> Result<String, ReplicationError> {
+        let rows = self.command(&format!("SHOW {name}")).await?;
+        let value = rows.first().and_then(|row| row.first()).map(|value| String::from_utf8_lossy(value).into_owned());
+        value.ok_or(ReplicationError::Unexpected("SHOW"))
     }
 
     /// Makes a slot that ends with this connection and holds WAL from now on.

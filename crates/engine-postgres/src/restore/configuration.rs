@@ -136,7 +136,9 @@ fn assignment(name: &str, value: &str) -> String {
     format!("{name} = '{}'\n", value.replace('\\', "\\\\").replace('\'', "''"))
 }
 
-fn setting_name(line: &str) -> Option<String> {
+/// The name that a line sets.
+#[must_use]
+pub fn setting_name(line: &str) -> Option<String> {
     let line = line.trim_start();
     let end = line.find(|c: char| !c.is_ascii_alphanumeric() && c != '_' && c != '.')?;
     let name = line.get(..end)?;

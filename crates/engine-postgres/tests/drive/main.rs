@@ -1,7 +1,10 @@
 //! Runs one verb on one instance in a process of its own, as the owner of the data, as an agent does. Tests start it as
 //! user `postgres`, set failpoints, and kill it.
 //!
-//! `REQUEST.json` as its argument: prints `{"ok": …}` or `{"fault": …}`; `wal-get …` is the restore_command's helper.
+//! `REQUEST.json` as its argument: prints `{"ok": …}` or `{"fault": …}`; `keep REQUEST.json` does a keeper's act; `wal-get …` is the
+//! restore_command's helper; `hold DIRECTORY` holds a lock.
+
+mod keeping;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -122,14 +125,22 @@ fn main() -> ExitCode {
     if arguments.first().is_some_and(|word| word == "wal-get") {
         return muster_engine_postgres::wal_get::run(arguments.get(1..).unwrap_or_default());
     }
-    let Some(path) = arguments.first() else { return ExitCode::from(2) };
-    let runtime = tokio::runtime::Runtime::new();
-    let answer = std::fs::read(Path::new(path)).map_err(failed).and_then(|bytes| serde_json::from_slice::<Order>(&bytes).map_err(failed));
-    let answer = match (answer, runtime) {
-        (Ok(order), Ok(runtime)) => runtime.block_on(run(order)),
-        (Err(fault), _) => Err(fault),
-        (_, Err(error)) => Err(failed(error)),
+    if let [word, data] = arguments.as_slice()
+        && word == "hold"
+    {
+        return muster_engine_postgres::keep::lock::hold(Path::new(data)).map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS);
+    }
+    let keeps = arguments.first().is_some_and(|word| word == "keep");
+    let Some(path) = arguments.last() else { return ExitCode::from(2) };
+    let answer = || {
+        let runtime = tokio::runtime::Runtime::new().map_err(failed)?;
+        let bytes = std::fs::read(Path::new(path)).map_err(failed)?;
+        if keeps {
+            return runtime.block_on(keeping::run(serde_json::from_slice(&bytes).map_err(failed)?));
+        }
+        runtime.block_on(run(serde_json::from_slice(&bytes).map_err(failed)?))
     };
+    let answer = answer();
     let text = match answer {
         Ok(value) => serde_json::json!({ "ok": value }),
         Err(fault) => serde_json::json!({ "fault": fault }),

@@ -11,7 +11,10 @@
 mod backing_up;
 mod crashing;
 mod driving;
+mod keeping;
+mod kept;
 mod observing;
 mod places;
+mod promoting;
 mod restoring;
 mod server;

@@ -1,0 +1,197 @@
+//! One look at a kept server: permit, lock, processes, what it does, how far it is. It changes nothing.
+//!
+//! Whether it takes writes is known without asking it: `postmaster.pid` tells that it is ready, `pg_control` tells as what. It is asked
+//! for positions only, so a server that lets nobody in is judged all the same.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::time::Duration;
+
+use muster_common::fault::Fault;
+use muster_common::position::Lsn;
+use muster_failover::look::{Look, Server};
+use muster_failover::position::Position;
+use tokio_postgres::Row;
+
+use crate::connect::{self, Purpose, Session};
+use crate::control_file::{ControlFile, State};
+use crate::engine::Postgres;
+use crate::keep::lock::{self, Lock};
+use crate::keep::{incomplete, permit, position, processes, upstream};
+use crate::restore::off_runtime;
+
+/// How long the server may take to tell its position.
+const ASK: Duration = Duration::from_millis(2_000);
+
+/// One statement: no table is touched.
+const WHERE: &str = "SELECT pg_is_in_recovery(), pg_backend_pid(),
+    CASE WHEN pg_is_in_recovery() THEN NULL ELSE pg_current_wal_flush_lsn() END::text,
+    CASE WHEN pg_is_in_recovery() THEN NULL ELSE pg_current_wal_insert_lsn() END::text,
+    CASE WHEN pg_is_in_recovery() THEN NULL ELSE substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8) END,
+    pg_last_wal_replay_lsn()::text, pg_last_wal_receive_lsn()::text,
+    (SELECT greatest(c.timeline_id, r.min_recovery_end_timeline) FROM pg_control_checkpoint() c, pg_control_recovery() r),
+    (SELECT received_tli FROM pg_stat_wal_receiver WHERE status = 'streaming')";
+
+/// What the server told.
+#[derive(Clone, Debug)]
+pub struct Told {
+    /// It is in recovery.
+    pub standby: bool,
+    /// The process that answered.
+    pub backend: i32,
+    flushed: Option<Lsn>,
+    inserts: Option<Lsn>,
+    replayed: Option<Lsn>,
+    received: Option<Lsn>,
+    timeline: u32,
+    /// It streams from its upstream.
+    pub streams: bool,
+}
+
+/// What the disk and the process list tell.
+struct Found {
+    permit: bool,
+    lock: Lock,
+    processes: BTreeSet<i32>,
+    control: Option<ControlFile>,
+    standby: bool,
+}
+
+/// Looks.
+///
+/// # Errors
+/// Where the disk or the process list cannot be read.
+pub async fn look(instance: &Postgres) -> Result<Look, Fault> {
+    let keeping = instance.keeping()?.clone();
+    let data = instance.config.data_directory.clone();
+    let found = off_runtime(move || {
+        let processes = processes::of(&data)?;
+        Ok(Found {
+            permit: permit::path(&keeping).exists(),
+            lock: lock::look(&keeping, &data)?,
+            control: position::control(&data).ok(),
+            standby: data.join("standby.signal").exists() && !incomplete::is(&data),
+            processes,
+        })
+    })
+    .await?;
+    let locked = matches!(found.lock, Lock::Held(_));
+    let rest = Look {
+        permit: found.permit,
+        server: Server::Stopped,
+        locked,
+        standby: found.standby,
+        position: None,
+        clean: false,
+        ahead_of_upstream: false,
+    };
+    let Some(control) = found.control.clone() else {
+        let server = if found.processes.is_empty() { Server::Stopped } else { Server::Unclear };
+        return Ok(Look { server, ..rest });
+    };
+    if found.processes.is_empty() {
+        let position = at_rest(instance, &control).await?;
+        return Ok(Look { clean: position::is_clean(&control), position, ..rest });
+    }
+    let told = ask(instance, &found.processes).await;
+    let server = match &told {
+        Some(told) if told.standby => Server::ReadOnly,
+        Some(_) => Server::ReadWrite,
+        None => by_disk(&instance.config.data_directory, &found, &control),
+    };
+    let position = match &told {
+        Some(told) => of_running(instance, &control, told.clone()).await?,
+        None => None,
+    };
+    let ahead = match (&told, &position) {
+        (Some(told), Some(own)) if told.standby && !told.streams => upstream::is_behind(instance, own).await,
+        (Some(_) | None, _) => false,
+    };
+    Ok(Look { server, position, ahead_of_upstream: ahead, ..rest })
+}
+
+/// What a server that lets nobody in does, by its lock file's last line and its control file.
+fn by_disk(data: &Path, found: &Found, control: &ControlFile) -> Server {
+    let Lock::Server(postmaster) = found.lock else { return Server::Unclear };
+    if !found.processes.contains(&postmaster) {
+        return Server::Unclear;
+    }
+    // Line 8 is the state (`miscadmin.h`, LOCK_FILE_LINE_PM_STATUS).
+    let text = std::fs::read_to_string(data.join("postmaster.pid")).unwrap_or_default();
+    let state = text.lines().nth(7).map(str::trim).unwrap_or_default();
+    match (state, control.state) {
+        ("ready", State::InProduction) => Server::ReadWrite,
+        ("ready" | "standby", State::InArchiveRecovery) => Server::ReadOnly,
+        _ => Server::Unclear,
+    }
+}
+
+async fn at_rest(instance: &Postgres, control: &ControlFile) -> Result<Option<Position>, Fault> {
+    let (data, control) = (instance.config.data_directory.clone(), control.clone());
+    if incomplete::is(&data) {
+        return Ok(None);
+    }
+    let known = instance.known(|known| known.end);
+    let found = off_runtime(move || Ok(position::at_rest(&data, &control, known))).await?;
+    Ok(found.map(|(position, end)| {
+        instance.known(|known| *known = position::Known { end: Some(end), ..position::Known::default() });
+        position
+    }))
+}
+
+async fn of_running(instance: &Postgres, control: &ControlFile, told: Told) -> Result<Option<Position>, Fault> {
+    let data = instance.config.data_directory.clone();
+    if let (Some(flushed), Some(inserts)) = (told.flushed, told.inserts) {
+        return Ok(instance.known(|known| position::writer(&data, control, told.timeline, flushed, inserts, known)));
+    }
+    let Some(replayed) = told.replayed else { return Ok(None) };
+    let control = control.clone();
+    off_runtime(move || Ok(position::standby(&data, &control, told.timeline, replayed, told.received))).await
+}
+
+/// Asks the server, on a session that is kept. `None` where it does not answer in time, or is not the one that works in these data.
+pub async fn ask(instance: &Postgres, processes: &BTreeSet<i32>) -> Option<Told> {
+    let asking = async {
+        let mut kept = instance.keeper.lock().await;
+        if let Some(session) = kept.as_ref().filter(|session| !session.client.is_closed())
+            && let Ok(row) = session.client.query_one(WHERE, &[]).await
+        {
+            return read(&row);
+        }
+        *kept = None;
+        let session: Session = connect::connect(&instance.config, Purpose::Observe).await.ok()?;
+        let row = session.client.query_one(WHERE, &[]).await.ok()?;
+        *kept = Some(session);
+        read(&row)
+    };
+    let told = tokio::time::timeout(ASK, asking).await;
+    if told.is_err()
+        && let Ok(mut kept) = instance.keeper.try_lock()
+    {
+        *kept = None;
+    }
+    told.ok().flatten().filter(|told| processes.contains(&told.backend) || works_in(told.backend, &instance.config.data_directory))
+}
+
+/// The session was begun after the processes were listed.
+fn works_in(pid: i32, data: &Path) -> bool {
+    let folder = std::fs::read_link(format!("/proc/{pid}/cwd")).ok();
+    folder.is_some() && folder == data.canonicalize().ok()
+}
+
+fn read(row: &Row) -> Option<Told> {
+    let lsn = |at: usize| row.try_get::<_, Option<String>>(at).ok().flatten().and_then(|text| text.parse().ok());
+    let file: Option<String> = row.try_get(4).ok()?;
+    let (control, streamed): (i32, Option<i32>) = (row.try_get(7).ok()?, row.try_get(8).ok()?);
+    let written = file.and_then(|text| u32::from_str_radix(&text, 16).ok());
+    Some(Told {
+        standby: row.try_get(0).ok()?,
+        backend: row.try_get(1).ok()?,
+        flushed: lsn(2),
+        inserts: lsn(3),
+        replayed: lsn(5),
+        received: lsn(6),
+        timeline: written.unwrap_or_else(|| u32::try_from(streamed.unwrap_or_default().max(control)).unwrap_or_default()),
+        streams: streamed.is_some(),
+    })
+}
