@@ -44,6 +44,12 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<OsString>,
     },
+    /// Hold the lock of a stopped server; called by the agent, and outlives it.
+    #[command(hide = true)]
+    Hold {
+        /// The server's data directory.
+        data: PathBuf,
+    },
     /// Stand between the agent and a hook; called by the agent.
     #[command(hide = true)]
     RunHook {
@@ -71,6 +77,9 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     if let Command::WalGet { arguments } = &arguments.command {
         return muster_engine_postgres::wal_get::run(arguments);
+    }
+    if let Command::Hold { data } = &arguments.command {
+        return muster_engine_postgres::keep::lock::hold(data).map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS);
     }
     if let Command::RunHook { folder } = &arguments.command {
         return match muster_agent::hook::supervisor::supervise(folder) {
@@ -105,7 +114,7 @@ fn act(command: Command) -> anyhow::Result<()> {
         Command::Enroll { file } => runtime()?.block_on(run::enroll(Config::load(&file.config)?)),
         Command::MissingRights { file } => runtime()?.block_on(rights::print_missing(&Config::load(&file.config)?)),
         // Handled before anything else is set up.
-        Command::WalGet { .. } | Command::RunHook { .. } => Ok(()),
+        Command::WalGet { .. } | Command::Hold { .. } | Command::RunHook { .. } => Ok(()),
         Command::Version => {
             println!("muster-agent {}", env!("CARGO_PKG_VERSION"));
             Ok(())

@@ -57,10 +57,11 @@ pub async fn govern(instance: &Postgres) -> Result<Vec<Condition>, Fault> {
             Ok(names) => found.extend(names),
             Err(fault) => found.extend([fault.message]),
         }
-        if !files.auto.is_empty() && permit::read(&keeping)?.is_some() {
-            if let Err(fault) = server::reload(instance).await {
-                found.insert(fault.to_string());
-            }
+        if !files.auto.is_empty()
+            && permit::read(&keeping)?.is_some()
+            && let Err(fault) = server::reload(instance).await
+        {
+            found.insert(fault.to_string());
         }
     }
     Ok(vec![condition(found)])

@@ -1,4 +1,4 @@
-//! Rejoin.
+//! A rejoin makes what left the writer's line able to follow it again. This build restores instead.
 use muster_common::fault::{ErrorKind, Fault};
 use muster_engine::keep::{Rejoined, Upstream};
 use muster_engine::work::Work;
