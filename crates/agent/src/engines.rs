@@ -28,6 +28,15 @@ pub struct Own {
 }
 
 impl Own {
+    /// This very program.
+    ///
+    /// # Errors
+    /// Where its path is not known.
+    pub fn of_this_program(run_folder: PathBuf) -> std::io::Result<Self> {
+        let program = std::env::current_exe()?.display().to_string();
+        Ok(Self { wal_get: vec![program.clone(), "wal-get".to_owned()], holder: vec![program, "hold".to_owned()], run_folder })
+    }
+
     /// For who only looks.
     #[must_use]
     pub fn unused() -> Self {

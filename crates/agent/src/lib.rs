@@ -15,6 +15,7 @@ pub mod instruments;
 pub mod keeper;
 pub mod kept;
 pub mod link;
+pub mod local;
 pub mod membership;
 pub mod memory;
 pub mod repositories;

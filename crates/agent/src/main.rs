@@ -6,7 +6,10 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 use muster_agent::config::Config;
+use muster_agent::local::act::Request;
+use muster_agent::local::ask::ask;
 use muster_agent::{rights, run};
+use muster_common::name::InstanceName;
 use muster_service::manual;
 
 /// The agent of Muster: stands beside the data and does what the controller asks.
@@ -36,6 +39,18 @@ enum Command {
     MissingRights {
         #[command(flatten)]
         file: File,
+    },
+    /// What is kept on this machine: role, reign, position, and what to type. Needs no controller.
+    Status {
+        #[command(flatten)]
+        file: File,
+    },
+    /// Stop a writer on this machine and prove it gone, until somebody lets it start again. Needs no controller.
+    Fence {
+        #[command(flatten)]
+        file: File,
+        /// COMPONENT/INSTANCE.
+        instance: InstanceName,
     },
     /// Hand a restored server its log; called by that server.
     #[command(hide = true)]
@@ -113,6 +128,8 @@ fn act(command: Command) -> anyhow::Result<()> {
         }
         Command::Enroll { file } => runtime()?.block_on(run::enroll(Config::load(&file.config)?)),
         Command::MissingRights { file } => runtime()?.block_on(rights::print_missing(&Config::load(&file.config)?)),
+        Command::Status { file } => runtime()?.block_on(ask(&Config::load(&file.config)?, &Request::Status)),
+        Command::Fence { file, instance } => runtime()?.block_on(ask(&Config::load(&file.config)?, &Request::Fence { instance })),
         // Handled before anything else is set up.
         Command::WalGet { .. } | Command::Hold { .. } | Command::RunHook { .. } => Ok(()),
         Command::Version => {

@@ -32,6 +32,7 @@ use crate::kept::KeptDirectories;
 use crate::link::dial::{self, LinkState};
 use crate::link::outbox::Outbox;
 use crate::link::session::Talk;
+use crate::local;
 use crate::membership::{self, Member};
 use crate::memory::Memory;
 use crate::repositories::Repositories;
@@ -97,6 +98,15 @@ async fn serve(config: &Config, gate: &TaskGate, registry: Registry, level: Leve
             }
         });
     }
+    let socket = local::serve::path(&config.state_directory);
+    match local::serve::open(&socket) {
+        Ok(listener) => {
+            gate.spawn_vital("answering on the spot", Span::none(), local::serve::serve(agent.clone(), listener, gate.clone()));
+        }
+        Err(error) => {
+            tracing::error!(%error, socket = %socket.display(), "`muster-agent status` and `fence` work once this agent is stopped")
+        }
+    }
     let runner = Arc::new(Runner::new(agent.clone(), gate.clone()));
     instruments::show(&agent, &runner, seen);
     runner.submit(agent.inbox.under_way(), false);
@@ -118,9 +128,7 @@ fn open(config: &Config, state: &StateDirectory, member: String, belonging: Arc<
     }
     let cache = scratch.join("cache");
     bound_cache(&cache, config.scratch_limit).context("bound the cache")?;
-    let wal_get = vec![own_program()?.display().to_string(), "wal-get".to_owned()];
-    let own =
-        engines::Own { wal_get, holder: vec![own_program()?.display().to_string(), "hold".to_owned()], run_folder: run_directory.clone() };
+    let own = engines::Own::of_this_program(run_directory.clone()).context("find the agent's own program")?;
     let build = move |name: &_, assigned: &_| engines::build(name, assigned, &own);
     let place = Arc::new(Place::new(config.machine_id_file(), config.boot_id_file(), &run_directory));
     Ok(Agent {

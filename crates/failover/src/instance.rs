@@ -156,6 +156,8 @@ pub fn tend(control: &Control, here: &Here, look: &Look) -> Vec<Act> {
                 (false, Server::ReadWrite) => {
                     may_give_permit(control, here, look, &Wanted::Lost).map_or_else(|_| Vec::new(), |permit| vec![Act::GivePermit(permit)])
                 }
+                // A boot came between its permit and its promotion, and its start was confirmed since: the rest of the promotion.
+                (true, Server::ReadOnly) if look.standby => vec![Act::Promote],
                 (true, _) | (false, Server::Stopped | Server::ReadOnly | Server::Unclear) => Vec::new(),
             }
         }

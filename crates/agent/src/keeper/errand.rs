@@ -13,6 +13,7 @@ use muster_failover::look::Server;
 use muster_failover::permit::Confirmation;
 use muster_failover::refusal::{Check, Refusal};
 use muster_failover::reign::Mark;
+use tokio_util::sync::CancellationToken;
 
 use crate::assignment::force::Instance;
 use crate::keeper::carry::{Hand, Went};
@@ -20,6 +21,7 @@ use crate::keeper::kept::Keepers;
 use crate::keeper::look::MOST_ROUNDS;
 use crate::keeper::receipt::{self, Signers};
 use crate::keeper::record::Record;
+use crate::local::act::stop_order;
 
 impl Keepers {
     /// Carries a directive out.
@@ -44,13 +46,40 @@ impl Keepers {
     }
 }
 
+impl Keepers {
+    /// Stops the writer because somebody on this machine says so.
+    ///
+    /// # Errors
+    /// The refusal, or the act that failed.
+    pub async fn stop_here(&self, instance: &Instance) -> Result<Answer, Fault> {
+        let keeper = self.of(&instance.name);
+        let keep = instance.engine.keep().ok_or_else(|| {
+            Fault::refused(ErrorKind::NotAvailable, format!("{}: instances of its kind have no writer that could move", instance.name))
+                .hint("only PostgreSQL is kept")
+        })?;
+        let mut state = keeper.state.lock().await;
+        let mut hand = Hand { keepers: self, keeper: &keeper, instance, keep, state: &mut state };
+        hand.find().await?;
+        let here = self.here().await?;
+        if hand.control()?.boot != here.boot {
+            hand.settle().await?;
+        }
+        let command = stop_order(&hand.control()?);
+        let stopped = hand.order(&CancellationToken::new(), &command).await;
+        if let (Ok(here), Ok(look)) = (self.here().await, keep.look().await) {
+            hand.tell(&here, Some(&look));
+        }
+        stopped
+    }
+}
+
 impl Hand<'_> {
     async fn run(&mut self, work: &Work, directive: &Directive, limit: Option<Limit>) -> Result<Answer, Fault> {
         let command = directive.command(limit);
         match &directive.errand {
             Errand::Order(_) => {
                 self.adopt_others(directive, &command).await?;
-                self.order(work, &command).await
+                self.order(&work.cancel, &command).await
             }
             Errand::Vouch { instance, reign, asked: _, lasts } => {
                 self.adopt_others(directive, &command).await?;
@@ -97,9 +126,9 @@ impl Hand<'_> {
     ///
     /// # Errors
     /// The refusal, or the act that failed.
-    pub async fn order(&mut self, work: &Work, command: &Command) -> Result<Answer, Fault> {
+    pub async fn order(&mut self, cancel: &CancellationToken, command: &Command) -> Result<Answer, Fault> {
         for _ in 0..MOST_ROUNDS {
-            if work.cancel.is_cancelled() {
+            if cancel.is_cancelled() {
                 return Err(Fault::refused(ErrorKind::Cancelled, format!("{} {}: asked to stop", command.order.name(), self.keeper.name)));
             }
             let here = self.keepers.here().await?;

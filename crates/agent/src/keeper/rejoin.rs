@@ -55,7 +55,7 @@ impl Hand<'_> {
             self.keeper.keep(self.state, next).await?;
         }
         // What is done is not given up because it took long.
-        self.order(work, &Command { limit: None, ..command.clone() }).await?;
+        self.order(&work.cancel, &Command { limit: None, ..command.clone() }).await?;
         self.settle().await?;
         Ok(Answer::Rejoined { fork: rejoined.fork, bytes: rejoined.bytes, was: rejoined.was, rewound: rejoined.rewound })
     }
