@@ -1,14 +1,17 @@
 //! Logical points: taken by pg_dump, restored by Muster into a database beside, and by a plain pg_restore.
 
+use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use muster_testbed::account::RunAs;
+use muster_testbed::failpoints::{Failpoints, Hold};
 use muster_testbed::postgres::load;
 use muster_testbed::postgres::server::{Options, Postgres};
 use muster_testbed::postgres::template::AGENT_ROLE;
 use muster_testbed::scenario::scenario;
 use muster_testbed::two_sites::TwoSites;
+use muster_testbed::world::World;
 use serde_json::Value;
 
 const LONG: Duration = Duration::from_secs(60);
@@ -60,6 +63,89 @@ fn a_dump_is_restored_beside_and_its_files_by_a_plain_pg_restore() {
             "{}",
             answer.stderr
         );
+        Ok(())
+    });
+}
+
+/// A world with a database to dump, whose agent is held at this place.
+async fn held_at(world: &World, place: &str) -> Result<(TwoSites, Postgres, Hold)> {
+    let options = Options::default();
+    let (sites, server) = tokio::try_join!(TwoSites::start(world), Postgres::start(world, "pg", &options))?;
+    load::fill(world, &server, "shop", 1).await?;
+    server.execute("postgres", &format!("grant pg_read_all_data to \"{AGENT_ROLE}\"; alter role \"{AGENT_ROLE}\" createdb")).await?;
+    sites.folder_repository().await?;
+    sites.postgres_component("orders-db", &server).await?;
+    let hold = hold(&sites, place).await?;
+    Ok((sites, server, hold))
+}
+
+/// Starts the agent again, to be held at this place.
+async fn hold(sites: &TwoSites, place: &str) -> Result<Hold> {
+    let hold = Hold::at(&sites.world, place)?;
+    sites.istanbul.kill()?;
+    sites.istanbul.start_again(&hold.failpoints()).await?;
+    sites.istanbul.connected(&sites.operator).await?;
+    sites.fit("orders-db").await?;
+    Ok(hold)
+}
+
+/// Lets go of what is held by killing it.
+async fn kill(sites: &TwoSites, hold: &Hold) -> Result<()> {
+    hold.reached(LONG).await?;
+    sites.istanbul.kill()?;
+    sites.istanbul.start_again(&Failpoints::none()).await?;
+    sites.istanbul.connected(&sites.operator).await
+}
+
+#[test]
+fn an_agent_killed_in_a_dump_or_in_the_middle_of_bringing_one_back_ends_both_once() {
+    scenario(async |world| {
+        let (sites, server, held) = held_at(&world, "postgres.dump.database").await?;
+        let dumping = sites.operator.starts("dump", &["dump", "orders-db"])?;
+        kill(&sites, &held).await?;
+        let ended = dumping.ended(LONG).await?;
+        ensure!(ended.success(), "the dump ended with {ended}: {}", dumping.written()?);
+        let points = sites.points("orders-db").await?;
+        let [point] = points.as_slice() else { bail!("one dump, {} points", points.len()) };
+
+        let before = server.value("shop", SUM).await?;
+        let files = world.folder("dumps", RunAs::Postgres)?.join("again").display().to_string();
+        let ways = [
+            ("postgres.dump.filled", vec!["--into-database", "again", "--from-database", "shop"]),
+            ("postgres.dump.fetched", vec!["--beside", &files]),
+        ];
+        for (place, way) in ways {
+            let held = hold(&sites, place).await?;
+            let restore: Vec<_> = ["restore", "orders-db", "--instance", "istanbul", "--point", point].into_iter().chain(way).collect();
+            let restoring = sites.operator.starts(place, &restore)?;
+            kill(&sites, &held).await?;
+            let ended = restoring.ended(LONG).await?;
+            ensure!(ended.success(), "killed at {place} it ended with {ended}: {}", restoring.written()?);
+        }
+        ensure!(server.value("again", SUM).await? == before, "what came back differs");
+        ensure!(Path::new(&files).join("shop.dump").is_file(), "the files are not there");
+        let databases =
+            server.value("postgres", "select string_agg(datname, ' ' order by datname) from pg_database where not datistemplate");
+        let databases = databases.await?;
+        ensure!(databases == "again postgres shop", "something was left: {databases}");
+        Ok(())
+    });
+}
+
+#[test]
+fn a_dump_that_is_cancelled_leaves_no_point_and_no_pg_dump() {
+    scenario(async |world| {
+        let (sites, server, held) = held_at(&world, "postgres.dump.database").await?;
+        let asked = sites.operator.says(&["dump", "orders-db", "--no-wait", "-o", "json"]).await?;
+        let asked: Value = serde_json::from_str(&asked)?;
+        held.reached(LONG).await?;
+        sites.operator.says(&["cancel", text(&asked, "/id"), "--no-wait"]).await?;
+        held.release()?;
+        let ended = sites.ended(text(&asked, "/id"), LONG).await?;
+        ensure!(text(&ended, "/state") == "OPERATION_STATE_CANCELLED", "{ended}");
+        ensure!(sites.points("orders-db").await?.is_empty(), "half a dump is a point");
+        let dumpers = server.value("postgres", "select count(*) from pg_stat_activity where application_name = 'pg_dump'").await?;
+        ensure!(dumpers == "0", "{dumpers} pg_dump go on");
         Ok(())
     });
 }

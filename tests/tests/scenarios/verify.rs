@@ -8,6 +8,7 @@ use muster_testbed::account::RunAs;
 use muster_testbed::eventually::until;
 use muster_testbed::failpoints::{Failpoints, Hold};
 use muster_testbed::postgres::load;
+use muster_testbed::postgres::programs::Programs;
 use muster_testbed::postgres::server::{Options, Postgres};
 use muster_testbed::scenario::scenario;
 use muster_testbed::two_sites::TwoSites;
@@ -110,6 +111,26 @@ async fn lost_from_its_index(sites: &TwoSites, server: &Postgres) -> Result<()> 
     ensure!(!answer.status.success() && told.contains("fixed_i") && told.contains("amcheck: "), "{told}");
     ensure!(told.contains("lacks matching index tuple"), "{told}");
     nothing_is_left(sites).await
+}
+
+#[test]
+fn what_could_not_be_checked_is_told_and_is_no_success_in_disguise() {
+    scenario(async |world| {
+        let options = Options { programs: Programs::default().without(&world, "pg_amcheck")?, ..Options::default() };
+        let (sites, server) = tokio::try_join!(TwoSites::start(&world), Postgres::start(&world, "pg", &options))?;
+        sites.folder_repository().await?;
+        sites.postgres_component("orders-db", &server).await?;
+        sites.operator.says(&["backup", "orders-db"]).await?;
+        let verified = sites.operator.reads(&["verify", "orders-db"]).await?;
+        let checks = verified.pointer("/verify/checks").and_then(Value::as_array).cloned().unwrap_or_default();
+        let amcheck = checks.iter().find(|check| text(check, "/name") == "amcheck").context("amcheck is told of")?;
+        ensure!(text(amcheck, "/state") == "VERIFY_CHECK_STATE_NOT_CHECKED", "{verified}");
+        ensure!(text(amcheck, "/detail").contains("pg_amcheck"), "it does not tell what is missing: {amcheck}");
+        let said = sites.operator.says(&["verify", "orders-db"]).await?;
+        println!("{said}");
+        ensure!(said.to_uppercase().contains("NOT CHECKED"), "people are not told: {said}");
+        nothing_is_left(&sites).await
+    });
 }
 
 #[test]

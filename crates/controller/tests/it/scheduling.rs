@@ -40,7 +40,7 @@ async fn planned_at(moment: &str) -> (World, Session, Clock) {
     world.apply(PLAN).await.unwrap();
     let session = agent(&world, &world.join("istanbul", "istanbul-db1").await).await;
     eventually("the lanes have begun", async || {
-        schedules(&world).await.iter().all(|schedule| schedule.next_at.is_some()) && lanes(&world).await == 3
+        schedules(&world).await.iter().all(|schedule| schedule.next_at.is_some()) && lanes(&world).await == 4
     })
     .await;
     (world, session, clock)

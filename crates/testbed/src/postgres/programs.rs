@@ -43,6 +43,21 @@ impl Programs {
         Ok(Some(Self { major, folder: PathBuf::from(folder.trim()) }))
     }
 
+    /// The same version where one program was not installed: links to all others.
+    ///
+    /// # Errors
+    /// Where the folder cannot be made.
+    pub fn without(&self, world: &World, missing: &str) -> Result<Self> {
+        let folder = world.folder(&format!("programs-without-{missing}"), RunAs::Caller)?;
+        for entry in std::fs::read_dir(&self.folder).with_context(|| format!("list {}", self.folder.display()))? {
+            let entry = entry?;
+            if entry.file_name() != missing {
+                std::os::unix::fs::symlink(entry.path(), folder.join(entry.file_name())).context("link a program")?;
+            }
+        }
+        Ok(Self { major: self.major, folder })
+    }
+
     #[must_use]
     pub fn major(&self) -> u32 {
         self.major
