@@ -223,7 +223,7 @@ async fn a_component_with_a_schedule_is_not_deleted_and_a_schedule_that_is_leave
     };
     let refused = fault(&world.inventory().delete(delete(ResourceKind::Component, "dese-db")).await.unwrap_err());
     assert!(refused.kind == ErrorKind::FailedPrecondition && refused.message.contains("schedule database-6h"), "{refused}");
-    for name in ["database-6h", "database-daily", "database-proof"] {
+    for name in ["database-6h", "database-daily", "database-proof", "database-retention"] {
         world.inventory().delete(delete(ResourceKind::Schedule, name)).await.unwrap();
     }
     eventually("the lanes are gone", async || lanes(&world).await == 0).await;
