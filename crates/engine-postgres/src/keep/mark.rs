@@ -44,12 +44,27 @@ pub fn put(keeping: &Keeping, data: &Path) -> Result<(), Fault> {
 /// # Errors
 /// Where it cannot be read.
 pub fn is(keeping: &Keeping, data: &Path) -> Result<bool, Fault> {
+    match read(data)? {
+        Some(found) => Ok(found == of(keeping, data)?),
+        None => Ok(false),
+    }
+}
+
+/// The same, whatever cluster lies there now: a control file that is damaged is no obstacle.
+///
+/// # Errors
+/// Where the mark cannot be read.
+pub fn names(keeping: &Keeping, data: &Path) -> Result<bool, Fault> {
+    let own = |found: &Mark| found.component == keeping.component.as_str() && found.instance == keeping.instance.as_str();
+    Ok(read(data)?.is_some_and(|found| own(&found)))
+}
+
+fn read(data: &Path) -> Result<Option<Mark>, Fault> {
     let path = data.join(FILE);
-    let bytes = match std::fs::read(&path) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == Io::NotFound => return Ok(false),
-        Err(error) => return Err(io("read the mark", &path, &error)),
-    };
-    let Ok(found) = serde_json::from_slice::<Mark>(&bytes) else { return Ok(false) };
-    Ok(found == of(keeping, data)?)
+    match std::fs::read(&path) {
+        // What is no mark of ours is none.
+        Ok(bytes) => Ok(serde_json::from_slice(&bytes).ok()),
+        Err(error) if error.kind() == Io::NotFound => Ok(None),
+        Err(error) => Err(io("read the mark", &path, &error)),
+    }
 }

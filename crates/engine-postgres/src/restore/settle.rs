@@ -10,6 +10,7 @@ use muster_common::position::Lsn;
 use muster_engine::request::{RestoreRequest, RestoreTarget};
 
 use crate::config::{Address, PostgresConfig};
+use crate::keep::{conf, mark, permit};
 use crate::point::PostgresPoint;
 use crate::restore::configuration::{self, PLACES, Setting};
 use crate::restore::folders::{self, io_fault};
@@ -132,10 +133,28 @@ pub fn write(
     let before = read_text(&auto)?.unwrap_or_default();
     let text = configuration::auto_conf(&before, &lasting(config, request, settings, &layout.data), &temporary(config, known));
     folders::write(&auto, text.as_bytes())?;
+    let permit = still_kept(config, layout)?;
     if outside_config(config, request).is_some() {
         return Ok(());
     }
-    materialise(known, building, outside, matches!(request.target, RestoreTarget::Beside { .. }))
+    materialise(known, building, outside, matches!(request.target, RestoreTarget::Beside { .. }))?;
+    // The point's configuration carries the include line of what it was taken of: a copy would read that one's permit, and start its data.
+    let path = building.join("postgresql.conf");
+    let text = read_text(&path)?.unwrap_or_default();
+    let changed = permit.map_or_else(|| conf::without_include(&text), |permit| conf::with_include(&text, &permit));
+    if changed == text { Ok(()) } else { folders::write(&path, changed.as_bytes()) }
+}
+
+/// The permit without which what is restored in the place of a kept server does not start either. Its mark is carried over.
+fn still_kept(config: &PostgresConfig, layout: &Layout) -> Result<Option<PathBuf>, Fault> {
+    let (Some(keeping), Some(swap)) = (&config.keeping, &layout.data_swap) else { return Ok(None) };
+    let mark = swap.current.join(mark::FILE);
+    if !mark::names(keeping, &swap.current)? {
+        return Ok(None);
+    }
+    let bytes = fs::read(&mark).map_err(|error| io_fault("read", &mark, &error))?;
+    folders::write(&layout.building().join(mark::FILE), &bytes)?;
+    Ok(Some(permit::path(keeping)))
 }
 
 /// Brings configuration from outside into the data directory, and makes comments of what means another place.

@@ -69,6 +69,7 @@ impl Place {
             database: "template1".into(),
             password_file: None,
             config_file: None,
+            keeping: None,
             control: Control::PgCtl { options: String::new(), log_file: Some(self.scratch.join("server.log")) },
             ..own.clone()
         }

@@ -2,11 +2,13 @@
 
 use std::process::Stdio;
 
+use muster_engine::request::RestoreTarget;
 use muster_engine_postgres::data_directory::is_postgres;
 use serde_json::json;
 
+use crate::driving::Bench;
 use crate::kept::{Kept, kill};
-use crate::server::{BIN, as_postgres, run, sql_at};
+use crate::server::{BIN, as_postgres, free_port, run, sql_at, stop_at};
 
 #[test]
 fn a_server_under_load_is_taken_over_without_an_interruption() {
@@ -259,4 +261,27 @@ fn beside_another_manager_and_without_a_volatile_run_folder_nothing_is_taken_ove
     assert!(fault.message.contains("not on tmpfs or ramfs"), "{fault}");
     // A server that is configured from elsewhere than is written to.
     kept.ok(act);
+}
+
+#[test]
+fn a_kept_server_that_is_restored_in_place_is_kept_still_and_a_copy_beside_it_is_nobodys() {
+    let kept = Kept::writer();
+    let bench = Bench::new();
+    kept.server.sql("create table t (n int); insert into t select generate_series(1, 10)");
+    let outcome = bench.back_up(&kept.config()).unwrap();
+    let copy = kept.server.folder.path().join("beside");
+    let port = free_port();
+    let request = bench.restore_request(outcome.point, RestoreTarget::Beside { directory: copy.clone(), port });
+    bench.restore(&kept.config(), &request).unwrap();
+    assert_eq!(sql_at(port, "select current_setting('data_directory')"), copy.display().to_string());
+    assert_eq!(sql_at(port, "select count(*) from t"), "10");
+    assert!(!copy.join("muster.mark").exists());
+    stop_at(&copy);
+    kept.server.sql("truncate t");
+    bench.restore(&kept.config(), &bench.restore_request(outcome.point, RestoreTarget::InPlace)).unwrap();
+    assert_eq!(kept.server.sql("select count(*) from t"), "10");
+    assert_eq!((kept.sees("server"), kept.ok(json!("is_marked"))), ("ReadWrite".into(), json!(true)));
+    kept.ok(json!("remove_permit"));
+    kept.server.down();
+    assert!(kept.by_hand(&kept.server.data).unwrap_err().contains("orders-db.istanbul.conf"));
 }
