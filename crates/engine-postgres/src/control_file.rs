@@ -54,6 +54,8 @@ pub struct ControlFile {
     pub wal_segment_size: u32,
     /// 0 where pages have no checksums.
     pub checksum_version: u32,
+    /// Whether changed hint bits are logged (`wal_log_hints`).
+    pub logs_hints: bool,
 }
 
 /// Why a control file gave nothing.
@@ -116,6 +118,7 @@ pub fn parse(bytes: &[u8]) -> Result<ControlFile, ControlFileError> {
         wal_block_size: size("WAL block size", word(224)?, 1024, 65_536)?,
         wal_segment_size: size("WAL segment size", word(228)?, 1 << 20, 1 << 30)?,
         checksum_version: word(252)?,
+        logs_hints: bytes.get(176).ok_or_else(short)? == &1,
     })
 }
 

@@ -11,7 +11,7 @@ pub const EMPTIED: [&str; 7] = ["pg_stat_tmp", "pg_replslot", "pg_dynshmem", "pg
 
 /// Files of the data directory's top that are left out. The signal files belong to what the server was, not to what
 /// a restore makes of it; the labels to backups that others take.
-const LEFT_OUT: [&str; 16] = [
+const LEFT_OUT: [&str; 15] = [
     "postmaster.pid",
     "postmaster.opts",
     "postgresql.auto.conf.tmp",
@@ -26,7 +26,6 @@ const LEFT_OUT: [&str; 16] = [
     "recovery.done",
     "muster.restore",
     "muster.mark",
-    "muster.incomplete",
     "promote",
 ];
 

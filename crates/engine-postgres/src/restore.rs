@@ -23,6 +23,7 @@ use crate::control::pg_ctl::{self, PgCtl};
 use crate::data_directory::{self, Postmaster};
 use crate::dump;
 use crate::engine::Postgres;
+use crate::keep::incomplete;
 use crate::point::PostgresPoint;
 use crate::restore::arrival::Arrival;
 use crate::restore::note::{Note, Phase};
@@ -281,6 +282,8 @@ impl Restoring<'_> {
         }
         failpoint("postgres.restore.accepting")?;
         settle::clean(&note.data, &settle::temporary(self.config, &self.known))?;
+        // What was half-made in this place was replaced.
+        incomplete::end(&note.data)?;
         failpoint("postgres.restore.cleaned")?;
         server.reload().await
     }

@@ -91,6 +91,9 @@ pub struct Rejoined {
     pub was: Position,
     /// Whether data were rewound; else it can follow as it is.
     pub rewound: bool,
+    /// Where the log after the fork is kept, on this machine, until somebody removes it.
+    #[serde(default)]
+    pub kept: Option<PathBuf>,
 }
 
 /// A server that is kept: it runs under a permit or not at all.

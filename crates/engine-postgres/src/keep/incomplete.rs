@@ -1,47 +1,104 @@
-//! Data that are half-made carry `muster.incomplete`: no permit is given for them and nothing starts them, until who made it is done.
+//! Data that are half-made: no permit is given for them and nothing starts them, until who began is done. A note beside the data
+//! directory says so; inside of it `pg_rewind` would remove it.
 
-use std::path::Path;
+use std::io::ErrorKind as Io;
+use std::path::{Path, PathBuf};
 
 use muster_common::fault::{ErrorKind, Fault};
+use muster_engine::keep::Rejoined;
+use serde::{Deserialize, Serialize};
 
+use crate::keep::io;
 use crate::restore::folders;
 
-/// The file, in the data directory. It is left out of backups and ended by a restore, which builds the folder anew.
-pub const FILE: &str = "muster.incomplete";
+/// How far a rejoin is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// The data are as they were, or recovered on their own line; what a second attempt needs is being saved.
+    Preparing,
+    /// All that is needed to begin again is saved; files are being replaced.
+    Rewinding,
+}
 
-/// Whether the data are half-made.
+/// The note.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Note {
+    /// How far it is.
+    pub phase: Phase,
+    /// What was measured before anything was changed.
+    pub measured: Rejoined,
+    /// The writer's timeline then.
+    pub timeline: u32,
+    /// Where the log and the configuration are saved.
+    pub aside: PathBuf,
+}
+
+/// Where the note lies.
+#[must_use]
+pub fn path(data: &Path) -> PathBuf {
+    let name = data.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    data.with_file_name(format!("{name}.muster-incomplete"))
+}
+
+/// Whether the data are half-made. What cannot be looked at counts so.
 #[must_use]
 pub fn is(data: &Path) -> bool {
-    data.join(FILE).symlink_metadata().is_ok()
+    match path(data).symlink_metadata() {
+        Ok(_) => true,
+        Err(error) => error.kind() != Io::NotFound,
+    }
 }
 
-/// Marks them so; durable when it returns.
+/// The note that is there.
 ///
 /// # Errors
-/// Where the file cannot be written.
-pub fn begin(data: &Path, why: &str) -> Result<(), Fault> {
-    folders::write(&data.join(FILE), why.as_bytes())?;
-    folders::sync(data)
+/// Where it cannot be read, or is none of this version.
+pub fn read(data: &Path) -> Result<Option<Note>, Fault> {
+    let path = path(data);
+    let bytes = match std::fs::read(&path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == Io::NotFound => return Ok(None),
+        Err(error) => return Err(io("read", &path, &error)),
+    };
+    serde_json::from_slice(&bytes).map(Some).map_err(|error| {
+        Fault::refused(ErrorKind::FailedPrecondition, format!("{}: {error}", path.display()))
+            .hint("restore the instance, which ends it: muster restore NAME --in-place")
+    })
 }
 
-/// They are whole again.
+/// Writes it; durable when it returns.
 ///
 /// # Errors
-/// Where the file cannot be removed.
+/// Where it cannot be written.
+pub fn keep(data: &Path, note: &Note) -> Result<(), Fault> {
+    let path = path(data);
+    let bytes = serde_json::to_vec(note).map_err(|error| Fault::refused(ErrorKind::Internal, error.to_string()))?;
+    folders::write(&path, &bytes)?;
+    path.parent().map_or(Ok(()), folders::sync)
+}
+
+/// The data are whole. Done already is done.
+///
+/// # Errors
+/// Where the note cannot be removed.
 pub fn end(data: &Path) -> Result<(), Fault> {
-    folders::remove(&data.join(FILE))?;
-    folders::sync(data)
+    let path = path(data);
+    folders::remove(&path)?;
+    path.parent().map_or(Ok(()), folders::sync)
 }
 
 /// Refuses half-made data.
 ///
 /// # Errors
-/// [`ErrorKind::FailedPrecondition`], with what made them so.
+/// [`ErrorKind::FailedPrecondition`].
 pub fn refuse(data: &Path) -> Result<(), Fault> {
     if !is(data) {
         return Ok(());
     }
-    let why = std::fs::read_to_string(data.join(FILE)).unwrap_or_default();
-    Err(Fault::refused(ErrorKind::FailedPrecondition, format!("{} is half-made: {}", data.display(), why.trim()))
-        .hint("rejoin the instance again, or restore it: muster rejoin NAME"))
+    Err(Fault::refused(
+        ErrorKind::FailedPrecondition,
+        format!("{} is half-made: a rejoin was begun and not finished ({})", data.display(), path(data).display()),
+    )
+    .hint("muster rejoin NAME goes on with it; muster restore NAME --in-place replaces it"))
 }

@@ -41,6 +41,20 @@ fn has_files_of(pid: i32, data: &Path) -> bool {
     files.flatten().filter_map(|file| std::fs::read_link(file.path()).ok()).any(|path| path.starts_with(data))
 }
 
+/// Processes of a program that was given `data` as an argument.
+#[must_use]
+pub fn running(program: &str, data: &Path) -> BTreeSet<i32> {
+    let Ok(entries) = std::fs::read_dir("/proc") else { return BTreeSet::new() };
+    let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    let is = |pid: &i32| {
+        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let mut words = line.split(|byte| *byte == 0);
+        let named = words.next().is_some_and(|word| word == program.as_bytes() || word.ends_with(format!("/{program}").as_bytes()));
+        named && words.any(|word| word == data.as_os_str().as_encoded_bytes())
+    };
+    pids.filter(is).collect()
+}
+
 /// Sends a signal. A process that has ended meanwhile is fine.
 pub fn signal(pid: i32, signal: Signal) {
     if let Some(process) = Pid::from_raw(pid).filter(|_| pid > 1)

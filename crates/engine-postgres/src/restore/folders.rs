@@ -143,7 +143,7 @@ pub fn existing(path: &Path) -> PathBuf {
     path.ancestors().find(|above| above.is_dir()).map_or_else(|| PathBuf::from("/"), Path::to_owned)
 }
 
-/// Free bytes for this user at the nearest folder that exists, and its device.
+/// The device of the nearest folder that exists, and the bytes that are free there for this user.
 #[must_use]
 pub fn free(path: &Path) -> (u64, u64) {
     let there = existing(path);

@@ -1,9 +1,14 @@
 //! One act of a keeper in a process of its own, as the owner of the data. The permit comes from the table itself.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
 use muster_common::fault::Fault;
-use muster_common::id::{BootId, MachineId};
+use muster_common::id::{BootId, CommandId, MachineId};
 use muster_engine::keep::{Governed, Keep, Patience, Upstream};
 use muster_engine::verbs::Engine;
+use muster_engine::work::{Progress, Work};
 use muster_engine_postgres::config::PostgresConfig;
 use muster_engine_postgres::engine::Postgres;
 use muster_failover::control::{Control, Role};
@@ -12,10 +17,9 @@ use muster_failover::look::{Look, Server};
 use muster_failover::permit::{Permit, Wanted, may_give_permit};
 use muster_failover::reign::{Line, Reign};
 use serde::Deserialize;
-use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
+use tokio_util::sync::CancellationToken;
 
-use crate::failed;
+use crate::{FileNotes, failed};
 
 #[derive(Deserialize)]
 pub struct Order {
@@ -35,6 +39,7 @@ enum Act {
     Start,
     Promote,
     Follow(Upstream),
+    Rejoin(Upstream),
     Slots(BTreeSet<String>),
     Govern,
 }
@@ -71,6 +76,18 @@ fn permit(writes: bool) -> Result<Permit, Fault> {
     may_give_permit(&control, &here, &look, &wanted).map_err(|refusal| failed(format!("{refusal:?}")))
 }
 
+fn work() -> Work {
+    Work {
+        command: CommandId::from_bytes([9; 16]),
+        cancel: CancellationToken::new(),
+        progress: Arc::new(tokio::sync::watch::channel(Progress::default()).0),
+        notes: Arc::new(FileNotes("/nonexistent".into())),
+        scratch: "/nonexistent".into(),
+        threads: 1,
+        repository: None,
+    }
+}
+
 fn told(look: &Look) -> serde_json::Value {
     serde_json::json!({
         "permit": look.permit, "server": format!("{:?}", look.server), "locked": look.locked, "standby": look.standby,
@@ -93,6 +110,7 @@ pub async fn run(order: Order) -> Result<serde_json::Value, Fault> {
         Act::Start => kept.start().await?,
         Act::Promote => kept.promote().await?,
         Act::Follow(upstream) => kept.follow(&upstream).await?,
+        Act::Rejoin(upstream) => return serde_json::to_value(kept.rejoin(&work(), &upstream).await?).map_err(failed),
         Act::Slots(wanted) => kept.slots(&wanted).await?,
         Act::Govern => {
             let found: BTreeMap<_, _> = kept.govern().await?.into_iter().map(|found| (found.name, (found.ok, found.message))).collect();

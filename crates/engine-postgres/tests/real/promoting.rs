@@ -4,7 +4,7 @@ use std::process::Stdio;
 
 use serde_json::json;
 
-use crate::kept::Kept;
+use crate::kept::{Kept, kill};
 use crate::server::{BIN, as_postgres, run};
 
 /// What a session answers that tries to write, as text.
@@ -114,4 +114,74 @@ fn a_follower_that_holds_more_than_its_upstream_is_seen() {
     assert!(parse(&writer.look()["position"]["lsn"]) < parse(&last));
     start();
     follower.until("it is ahead", || follower.sees("ahead") == "true");
+}
+
+/// A writer that was killed after it took 500 rows which the one that was promoted never got.
+fn diverged() -> (Kept, Kept) {
+    let (old, new) = Kept::pair();
+    old.server.sql("create table t (who text, n int); insert into t select 'both', generate_series(1, 100)");
+    new.until("it replayed", || {
+        new.server.sql("select case when to_regclass('t') is null then 0 else (select count(*) from t) end") == "100"
+    });
+    new.ok(json!({ "give": { "writes": true, "governed": {} } }));
+    new.ok(json!("promote"));
+    old.server.sql("insert into t select 'old', generate_series(1, 500)");
+    new.server.sql("insert into t select 'new', generate_series(1, 50)");
+    new.ok(json!({ "slots": ["muster_istanbul"] }));
+    let postmaster = old.postmaster();
+    kill(postmaster);
+    old.until("the postmaster is gone", || !std::path::Path::new(&format!("/proc/{postmaster}")).exists());
+    (old, new)
+}
+
+fn follows(old: &Kept, new: &Kept) {
+    let upstream = new.upstream("istanbul");
+    old.ok(json!({ "follow": upstream }));
+    old.ok(json!({ "give": { "writes": false, "governed": { "upstream": upstream } } }));
+    old.ok(json!("start"));
+    new.server.sql("insert into t values ('after', 1)");
+    old.until("it follows", || old.server.sql("select string_agg(distinct who, ' ' order by who) from t") == "after both new");
+    assert_eq!((old.sees("server"), old.ok(json!("is_marked"))), ("ReadOnly".into(), json!(true)));
+    assert_eq!(old.server.sql("show port"), old.server.port.to_string());
+}
+
+#[test]
+fn a_killed_writer_that_took_more_is_rewound_and_follows_and_what_it_took_is_kept() {
+    let (old, new) = diverged();
+    let told = old.ok(json!({ "rejoin": new.upstream("istanbul") }));
+    assert_eq!((&told["rewound"], &told["fork"]["timeline"], &told["was"]["timeline"]), (&json!(true), &json!(1), &json!(1)), "{told}");
+    assert!(told["bytes"].as_u64().unwrap() > 500 * 30, "{told}");
+    // What only it held can be read still, from the fork on.
+    let kept = told["kept"].as_str().unwrap();
+    let fork = told["fork"]["lsn"].as_str().unwrap();
+    let read = as_postgres(format!("{BIN}/pg_waldump")).args(["-p", &format!("{kept}/pg_wal"), "-s", fork]).output().unwrap();
+    let read = String::from_utf8_lossy(&read.stdout).into_owned();
+    assert!(read.matches("desc: INSERT").count() >= 500 && read.contains("COMMIT"), "{read}");
+    assert_eq!(old.sees("stopped"), "true");
+    follows(&old, &new);
+    // It can follow as it is: nothing is done.
+    old.fence();
+    let told = old.ok(json!({ "rejoin": new.upstream("istanbul") }));
+    assert_eq!((&told["rewound"], &told["bytes"]), (&json!(false), &json!(0)), "{told}");
+}
+
+#[test]
+fn a_rejoin_that_is_killed_at_any_step_starts_nothing_and_is_finished_by_the_same_call() {
+    let (old, new) = diverged();
+    for step in ["noted", "recovered", "saved", "prepared", "rewound", "settled"] {
+        old.killed(json!({ "rejoin": new.upstream("istanbul") }), &format!("postgres.rejoin.{step}"));
+        let look = old.look();
+        assert_eq!(
+            (&look["server"], &look["position"], &look["standby"]),
+            (&json!("Stopped"), &json!(null), &json!(false)),
+            "{step}: {look}"
+        );
+        for act in [json!({ "give": { "writes": true, "governed": {} } }), json!({ "follow": new.upstream("istanbul") }), json!("start")] {
+            let fault = old.act(act).unwrap_err();
+            assert!(fault.message.contains("half-made"), "{step}: {fault}");
+        }
+    }
+    let told = old.ok(json!({ "rejoin": new.upstream("istanbul") }));
+    assert_eq!(told["rewound"], json!(true));
+    follows(&old, &new);
 }
