@@ -65,6 +65,9 @@ pub struct Config {
     /// host:port of `/metrics` and `/healthz`. Absent: not served.
     #[serde(default)]
     pub metrics: Option<SocketAddr>,
+    /// host:port where load balancers ask who takes writes. Absent: not served.
+    #[serde(default, alias = "load_balancers")]
+    pub load_balancers: Option<SocketAddr>,
     /// Programs that may be run before and after verbs, and by themselves, by name; 100 at most.
     #[serde(default)]
     pub hooks: Declared,

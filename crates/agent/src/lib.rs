@@ -4,6 +4,7 @@
 
 pub mod agent;
 pub mod assignment;
+pub mod balancers;
 pub mod belonging;
 pub mod config;
 pub mod convert;

@@ -19,6 +19,7 @@ use tracing::Span;
 
 use crate::agent::{Agent, Settings};
 use crate::assignment::force::Assignments;
+use crate::balancers;
 use crate::belonging::Belonging;
 use crate::config::Config;
 use crate::duty;
@@ -97,6 +98,10 @@ async fn serve(config: &Config, gate: &TaskGate, registry: Registry, level: Leve
                 tracing::error!(%error, "metrics are no longer served");
             }
         });
+    }
+    if let Some(address) = config.load_balancers {
+        let listener = TcpListener::bind(address).await.with_context(|| format!("listen on {address} for load balancers"))?;
+        gate.spawn("answering load balancers", Span::none(), balancers::serve(agent.clone(), listener, gate.clone()));
     }
     let socket = local::serve::path(&config.state_directory);
     match local::serve::open(&socket) {
