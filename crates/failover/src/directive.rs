@@ -110,7 +110,22 @@ impl Errand {
     }
 }
 
+/// How long a word that lets somebody start may be obeyed where its sender does not say.
+const ASKED: Duration = Duration::from_secs(60);
+
 impl Directive {
+    /// How long it may be obeyed, from its arrival: what gives a way back or a right lapses with it also where its sender does not say so,
+    /// and in another boot. `None`: a fence, and what moves no role.
+    #[must_use]
+    pub fn lapses(&self) -> Option<Duration> {
+        self.lasts.or(match &self.errand {
+            Errand::Order(Order::Stop { for_operation }) => *for_operation,
+            Errand::Order(Order::Pledge { lasts }) | Errand::Vouch { lasts, .. } => Some(*lasts),
+            Errand::Order(Order::Ask | Order::Promote(_)) | Errand::Confirm(_) => Some(ASKED),
+            Errand::Order(Order::Cede(_) | Order::Follow) | Errand::Manage { .. } | Errand::Unmanage | Errand::Rejoin => None,
+        })
+    }
+
     /// The command that [`crate::command::admit`] judges it by. `arrived` is the limit that was computed when it came.
     #[must_use]
     pub fn command(&self, arrived: Option<Limit>) -> Command {

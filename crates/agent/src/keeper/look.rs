@@ -137,6 +137,8 @@ impl Hand<'_> {
             if acts.is_empty() {
                 return Ok((here, look));
             }
+            let last = self.record().and_then(|record| record.control.last.clone());
+            tracing::info!(instance = %self.keeper.name, ?look, ?last, "what is seen asks for acts");
             match self.carry_out(acts).await? {
                 Went::Again => {}
                 Went::Done(_) => return Ok((self.keepers.here().await?, self.keep.look().await?)),

@@ -66,7 +66,7 @@ async fn running(socket: &Path, request: &Request) -> anyhow::Result<Reply> {
 
 async fn directly(config: &Config, state: &StateDirectory, request: &Request) -> anyhow::Result<Reply> {
     let memory = Arc::new(Memory::open(&state.join("memory")).context("remember what was seen before")?);
-    let folder = CredentialFolder::at(&state.join("identity"));
+    let folder = CredentialFolder::at(state.join("identity"));
     let credentials = folder.load().context("read the agent's credentials")?;
     let belonging = Belonging::new(folder, credentials).context("use the agent's certificate")?;
     let run_folder = config.run_directory();

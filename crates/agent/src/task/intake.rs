@@ -185,7 +185,7 @@ impl Intake {
         })?;
         let mut command = convert::command_from_proto(message, instance.assigned.component)?;
         if let Job::Order { directive, limit } = &mut command.job
-            && let Some(lasts) = directive.lasts
+            && let Some(lasts) = directive.lapses()
         {
             *limit = Some(Limit::after(&self.agent.keepers.place.here()?, lasts));
         }

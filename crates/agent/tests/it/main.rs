@@ -3,5 +3,7 @@
 
 mod controller;
 mod inbox;
+mod keeping;
 mod link;
+mod two;
 mod world;
