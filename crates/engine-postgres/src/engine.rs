@@ -1,7 +1,7 @@
 //! One PostgreSQL instance behind the verbs: holds its configuration and the connection that looks use.
 
 use std::path::PathBuf;
-use std::sync::Mutex as StdMutex;
+use std::sync::{Arc, Mutex as StdMutex};
 
 use async_trait::async_trait;
 use muster_common::fault::{ErrorKind, Fault};
@@ -45,6 +45,8 @@ pub struct Postgres {
     pub(crate) remembered: StdMutex<Remembered>,
     /// The session of the keeper's looks.
     pub(crate) keeper: Mutex<Option<Session>>,
+    /// Looks take turns.
+    pub(crate) looking: Arc<Mutex<()>>,
     known: StdMutex<Known>,
 }
 
@@ -63,6 +65,7 @@ impl Postgres {
             session: Mutex::new(None),
             remembered: StdMutex::default(),
             keeper: Mutex::new(None),
+            looking: Arc::default(),
             known: StdMutex::default(),
         })
     }

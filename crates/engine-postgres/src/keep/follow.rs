@@ -15,6 +15,10 @@ use crate::restore::{folders, off_runtime};
 pub async fn follow(instance: &Postgres, upstream: &Upstream) -> Result<(), Fault> {
     let (keeping, data) = instance.kept()?;
     incomplete::refuse(&data)?;
+    if !data.join("PG_VERSION").is_file() {
+        return Err(Fault::refused(ErrorKind::FailedPrecondition, format!("{} has no data in {}", instance.config.name, data.display()))
+            .hint("make a first copy of the writer there: pg_basebackup, as the server's user"));
+    }
     if server::postmaster(instance)?.is_some() {
         let follower = data.join("standby.signal").exists() && permit::read(&keeping)?.is_none_or(|about| about.writes.is_none());
         if !follower {

@@ -7,10 +7,11 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
-use muster_common::fault::Fault;
+use muster_common::fault::{ErrorKind, Fault};
 use muster_common::position::Lsn;
 use muster_failover::look::{Look, Server};
 use muster_failover::position::Position;
+use tokio::sync::OwnedMutexGuard;
 use tokio_postgres::Row;
 
 use crate::connect::{self, Purpose, Session};
@@ -20,6 +21,8 @@ use crate::keep::lock::{self, Lock};
 use crate::keep::{incomplete, permit, position, processes, upstream};
 use crate::restore::off_runtime;
 
+/// A look ends before this, whatever hangs.
+const BOUND: Duration = Duration::from_millis(4_800);
 /// How long the server may take to tell its position.
 const ASK: Duration = Duration::from_millis(2_000);
 
@@ -55,13 +58,26 @@ struct Found {
     processes: BTreeSet<i32>,
     control: Option<ControlFile>,
     standby: bool,
+    _turn: OwnedMutexGuard<()>,
 }
 
-/// Looks.
+/// Looks, within [`BOUND`].
 ///
 /// # Errors
-/// Where the disk or the process list cannot be read.
+/// Where the disk or the process list cannot be read, or not in time.
 pub async fn look(instance: &Postgres) -> Result<Look, Fault> {
+    let looked = tokio::time::timeout(BOUND, async {
+        // One at a time: threads that wait for a disk that does not answer do not pile up.
+        let turn = instance.looking.clone().lock_owned().await;
+        look_now(instance, turn).await
+    });
+    looked.await.unwrap_or_else(|_| {
+        Err(Fault::refused(ErrorKind::Stalled, format!("look at {}: it took longer than {} ms", instance.config.name, BOUND.as_millis()))
+            .hint("see whether the disk of the data directory answers"))
+    })
+}
+
+async fn look_now(instance: &Postgres, turn: OwnedMutexGuard<()>) -> Result<Look, Fault> {
     let keeping = instance.keeping()?.clone();
     let data = instance.config.data_directory.clone();
     let found = off_runtime(move || {
@@ -72,6 +88,7 @@ pub async fn look(instance: &Postgres) -> Result<Look, Fault> {
             control: position::control(&data).ok(),
             standby: data.join("standby.signal").exists() && !incomplete::is(&data),
             processes,
+            _turn: turn,
         })
     })
     .await?;
@@ -132,8 +149,8 @@ async fn at_rest(instance: &Postgres, control: &ControlFile) -> Result<Option<Po
         return Ok(None);
     }
     let known = instance.known(|known| known.end);
-    let found = off_runtime(move || Ok(position::at_rest(&data, &control, known))).await?;
-    Ok(found.map(|(position, end)| {
+    let found = off_runtime(move || Ok(position::at_rest(&data, &control, known, position::ALLOWANCE))).await?;
+    Ok(found.and_then(|(position, end)| {
         instance.known(|known| *known = position::Known { end: Some(end), ..position::Known::default() });
         position
     }))

@@ -14,7 +14,7 @@ use crate::data_directory;
 use crate::keep::wal_end::{self, End, Log};
 use crate::wal::SegmentSize;
 
-/// A look at a standby that runs reads at most so much of what it holds and has not replayed.
+/// A look reads at most so much log.
 pub const ALLOWANCE: u64 = 256 << 20;
 
 /// What looks remember of each other.
@@ -82,31 +82,41 @@ fn position(control: &ControlFile, log: Log, lsn: Lsn) -> Position {
     Position::Postgres(PostgresPosition { system_id: control.system_id, timeline: log.timeline, history: log.history, lsn })
 }
 
-/// The position of data that no server works on, and what to remember for the next look. Blocks: the first look reads all log since
-/// the last checkpoint.
+/// The position of data that no server works on, and what to remember for the next look; no position where more than `allowance` bytes
+/// are still to be read, which the next look goes on with. Blocks: the first look reads all log since the last checkpoint.
 #[must_use]
-pub fn at_rest(data: &Path, control: &ControlFile, known: Option<(FoundFrom, End)>) -> Option<(Position, (FoundFrom, End))> {
+pub fn at_rest(
+    data: &Path,
+    control: &ControlFile,
+    known: Option<(FoundFrom, End)>,
+    allowance: u64,
+) -> Option<(Option<Position>, (FoundFrom, End))> {
     let log = log_of(data, control)?;
     let from = FoundFrom { system_id: control.system_id, checkpoint: control.checkpoint, timeline: log.timeline };
     // Its last record is read again: where it is gone, the disk was rolled back.
-    let begun = known.filter(|(before, _)| *before == from).and_then(|(_, end)| wal_end::end(&log, end.last, None, u64::MAX));
-    let end = begun.or_else(|| wal_end::end(&log, control.checkpoint, None, u64::MAX))?;
-    Some((position(control, log, end.lsn), (from, end)))
+    let begun = known.filter(|(before, _)| *before == from).and_then(|(_, end)| wal_end::end(&log, end.last, None, allowance));
+    let end = begun.or_else(|| wal_end::end(&log, control.checkpoint, None, allowance))?;
+    Some((end.whole.then(|| position(control, log, end.lsn)), (from, end)))
 }
 
 /// The position of a standby that runs: it has replayed up to `replayed`, and received up to `received`. Blocks for a moment.
+///
+/// One that has just started holds log that it has neither replayed nor received since.
 #[must_use]
 pub fn standby(data: &Path, control: &ControlFile, timeline: u32, replayed: Lsn, received: Option<Lsn>) -> Option<Position> {
-    let (folder, segment_size) = (data.join("pg_wal"), SegmentSize(control.wal_segment_size));
-    let told = line(data, timeline.max(control.timeline))?;
-    // While it does not stream, it tells the timeline of its last restart point only. What it replayed beyond the fork of a newer one that
-    // it holds log of is of that one: a standby follows no line that it has already left.
-    let newest = wal_end::newest_timeline(&folder, segment_size).filter(|newest| *newest > told.0).and_then(|newest| line(data, newest));
-    let left = |newer: &(u32, Vec<muster_common::position::Fork>)| newer.1.iter().any(|fork| fork.timeline == told.0 && replayed > fork.at);
-    let (timeline, history) = newest.filter(left).unwrap_or(told);
-    let log = Log { folder, segment_size, page_size: control.wal_block_size, timeline, history };
-    let more =
-        received.filter(|received| *received > replayed).and_then(|received| wal_end::end(&log, replayed, Some(received), ALLOWANCE));
+    let (timeline, history) = line(data, timeline.max(control.timeline))?;
+    let log = Log {
+        folder: data.join("pg_wal"),
+        segment_size: SegmentSize(control.wal_segment_size),
+        page_size: control.wal_block_size,
+        timeline,
+        history,
+    };
+    let more = match received {
+        Some(received) if received == replayed => None,
+        Some(received) if received > replayed => wal_end::end(&log, replayed, Some(received), ALLOWANCE),
+        Some(_) | None => wal_end::end(&log, replayed, None, ALLOWANCE),
+    };
     Some(position(control, log, more.map_or(replayed, |end| end.lsn)))
 }
 

@@ -76,9 +76,9 @@ enum Measured {
 /// How these data stand to the writer's line. Changes nothing.
 async fn measure(instance: &Postgres, theirs: &PostgresPosition) -> Result<Measured, Fault> {
     let data = instance.config.data_directory.clone();
-    let found = off_runtime(move || Ok(position::at_rest(&data, &position::control(&data)?, None))).await?;
+    let found = off_runtime(move || Ok(position::at_rest(&data, &position::control(&data)?, None, u64::MAX))).await?;
     let name = &instance.config.name;
-    let Some((Position::Postgres(own), _)) = found else {
+    let Some((Some(Position::Postgres(own)), _)) = found else {
         return Err(Fault::refused(ErrorKind::DataLoss, format!("rejoin {name}: its log cannot be read from its last checkpoint on"))
             .hint("restore it: muster restore NAME --in-place"));
     };

@@ -4,6 +4,7 @@ use std::process::Stdio;
 
 use serde_json::json;
 
+use crate::keeping::lsn;
 use crate::kept::{Kept, kill};
 use crate::server::{BIN, as_postgres, run};
 
@@ -184,4 +185,25 @@ fn a_rejoin_that_is_killed_at_any_step_starts_nothing_and_is_finished_by_the_sam
     let told = old.ok(json!({ "rejoin": new.upstream("istanbul") }));
     assert_eq!(told["rewound"], json!(true));
     follows(&old, &new);
+}
+
+#[test]
+fn a_followers_position_is_what_it_holds_and_never_goes_back() {
+    let (writer, follower) = Kept::pair();
+    writer.server.sql("create table t (n int)");
+    follower.until("it replayed", || follower.server.sql("select to_regclass('t') is not null") == "t");
+    follower.server.sql("select pg_wal_replay_pause()");
+    writer.server.sql("insert into t select generate_series(1, 1000)");
+    let flushed = writer.server.sql("select pg_current_wal_flush_lsn()");
+    follower.until("it has received", || follower.server.sql(&format!("select pg_last_wal_receive_lsn() >= '{flushed}'")) == "t");
+    let held = lsn(&follower);
+    assert_eq!(follower.server.sql("select pg_last_wal_replay_lsn() - '0/0'").parse::<u64>().unwrap().cmp(&held), std::cmp::Ordering::Less);
+    assert!(held >= lsn(&writer));
+    writer.fence();
+    for _ in 0..2 {
+        follower.server.down();
+        assert!(lsn(&follower) >= held);
+        follower.server.up();
+        assert!(lsn(&follower) >= held);
+    }
 }
