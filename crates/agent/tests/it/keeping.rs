@@ -243,3 +243,62 @@ async fn on_the_spot_an_operator_fences_with_a_running_agent_and_with_a_dead_one
     two.role("istanbul", "that it is still fenced", fenced).await;
     assert_eq!(two.writers_permits(), 0);
 }
+
+/// The same file for ever: whoever changes what is written adds a version.
+#[test]
+fn version_1_of_the_control_file_is_read_for_ever() {
+    use muster_agent::keeper::record::{Record, read, write};
+    use muster_common::counter::{Epoch, Term};
+    use muster_common::id::{BootId, MachineId, Nonce, ReignId, RuleId};
+    use muster_common::position::{Fork, Lsn, PostgresPosition};
+    use muster_failover::control::{Control, Pledge};
+    use muster_failover::directive::Upstream;
+    use muster_failover::here::{Limit, Rule, Span, Uptime};
+    use muster_failover::position::Position;
+    use muster_failover::reign::{Line, Mark};
+    let mark = |n: u8| Mark { epoch: Epoch(n.into()), id: ReignId::from_bytes([n; 16]) };
+    let boot = BootId::from_bytes([4; 16]);
+    let history = vec![Fork { timeline: 1, at: Lsn(0x300_0000) }];
+    let span = Span { lasts: Duration::from_secs(60), from: Uptime(Duration::from_secs(5)) };
+    let name = crate::two::name;
+    let record = Record {
+        control: Control {
+            machine: MachineId::from_bytes([3; 16]),
+            boot,
+            component: name("orders"),
+            instance: name("ankara"),
+            line: Line::of(mark(1)).then(mark(2)),
+            writer: name("istanbul"),
+            role: Role::Stopped {
+                reign: mark(1),
+                why: Why::Operation,
+                until: Some(Limit { boot, until: Uptime(Duration::from_secs(90)) }),
+                ceded_to: Some(mark(2)),
+            },
+            last: Some(Position::Postgres(PostgresPosition { system_id: 7, timeline: 2, history, lsn: Lsn(0x400_0000) })),
+            pledges: vec![
+                Pledge::Candidacy { reign: mark(1), against: name("istanbul"), nonce: Some(Nonce::from_bytes([9; 16])), span },
+                Pledge::Patience { reign: mark(1), span },
+            ],
+            rule: Some(Rule { term: Term(6), id: RuleId::from_bytes([8; 16]) }),
+            sequence: 12,
+            others: [name("istanbul")].into(),
+            sole: false,
+        },
+        upstream: Some(Upstream {
+            instance: name("istanbul"),
+            host: "db.istanbul".into(),
+            port: 5432,
+            user: "muster".into(),
+            slot: "muster_ankara".into(),
+        }),
+    };
+    let golden = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("golden/control-1");
+    if std::env::var_os("MUSTER_WRITE").is_some() {
+        write(&golden, &record).unwrap();
+    }
+    assert_eq!(read(&golden).unwrap().unwrap(), record);
+    let folder = tempfile::tempdir().unwrap();
+    write(&folder.path().join("again"), &record).unwrap();
+    assert_eq!(fs::read(folder.path().join("again")).unwrap(), fs::read(&golden).unwrap(), "version 1 is written as it was");
+}
