@@ -12,7 +12,7 @@ use rustix::process::Signal;
 
 use crate::engine::Postgres;
 use crate::keep::lock::{self, Lock};
-use crate::keep::{hit, permit, processes};
+use crate::keep::{hit, look, permit, position, processes};
 use crate::restore::off_runtime;
 
 /// A killed process is gone in no time, unless it waits for a disk that does not answer.
@@ -26,8 +26,23 @@ const ROUNDS: usize = 5;
 /// Where a process stays, or the lock cannot be had.
 pub async fn fence(instance: &Postgres, patience: Patience) -> Result<(), Fault> {
     let (keeping, data) = instance.kept()?;
+    let folder = data.clone();
     // On a thread, to its end: nobody who stops waiting cuts it off half-way.
-    off_runtime(move || stop_and_lock(&keeping, &data, patience)).await
+    off_runtime(move || stop_and_lock(&keeping, &data, patience)).await?;
+    let Ok(control) = position::control(&folder) else { return Ok(()) };
+    match look::elsewhere(instance, &control).await {
+        None => Ok(()),
+        Some(pid) => Err(Fault::failed(
+            ErrorKind::FailedPrecondition,
+            format!(
+                "fence {}: no server works in {}, and one of this cluster answers (process {pid})",
+                instance.config.name,
+                folder.display()
+            ),
+        )
+        .evidence(format!("it works in {}", std::fs::read_link(format!("/proc/{pid}/cwd")).unwrap_or_default().display()))
+        .hint("its data directory was moved while it ran, or a copy of it was started: stop that server, then fence again")),
+    }
 }
 
 /// The same, blocking.

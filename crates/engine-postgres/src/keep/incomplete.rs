@@ -63,7 +63,7 @@ pub fn read(data: &Path) -> Result<Option<Note>, Fault> {
     };
     serde_json::from_slice(&bytes).map(Some).map_err(|error| {
         Fault::refused(ErrorKind::FailedPrecondition, format!("{}: {error}", path.display()))
-            .hint("restore the instance, which ends it: muster restore NAME --in-place")
+            .hint("make a first copy of the writer in its place (pg_basebackup, as the server's user) and remove that note")
     })
 }
 
@@ -100,5 +100,5 @@ pub fn refuse(data: &Path) -> Result<(), Fault> {
         ErrorKind::FailedPrecondition,
         format!("{} is half-made: a rejoin was begun and not finished ({})", data.display(), path(data).display()),
     )
-    .hint("muster rejoin NAME goes on with it; muster restore NAME --in-place replaces it"))
+    .hint("muster rejoin NAME goes on with it; where it cannot, make a first copy of the writer in its place and remove that note"))
 }

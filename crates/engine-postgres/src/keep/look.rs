@@ -16,6 +16,7 @@ use tokio_postgres::Row;
 
 use crate::connect::{self, Purpose, Session};
 use crate::control_file::{ControlFile, State};
+use crate::data_directory::is_postgres;
 use crate::engine::Postgres;
 use crate::keep::lock::{self, Lock};
 use crate::keep::{incomplete, permit, position, processes, upstream};
@@ -107,6 +108,10 @@ async fn look_now(instance: &Postgres, turn: OwnedMutexGuard<()>) -> Result<Look
         return Ok(Look { server, ..rest });
     };
     if found.processes.is_empty() {
+        // Renamed under a running server, the data directory has no process, and the server has it still.
+        if elsewhere(instance, &control).await.is_some() {
+            return Ok(Look { server: Server::Unclear, ..rest });
+        }
         let position = at_rest(instance, &control).await?;
         return Ok(Look { clean: position::is_clean(&control), position, ..rest });
     }
@@ -188,6 +193,18 @@ pub async fn ask(instance: &Postgres, processes: &BTreeSet<i32>) -> Option<Told>
         *kept = None;
     }
     told.ok().flatten().filter(|told| processes.contains(&told.backend) || works_in(told.backend, &instance.config.data_directory))
+}
+
+/// A server of this machine and of this cluster that answers at the instance's address and works in another folder.
+pub async fn elsewhere(instance: &Postgres, control: &ControlFile) -> Option<i32> {
+    let asking = async {
+        let session = connect::connect(&instance.config, Purpose::Observe).await.ok()?;
+        let sql = "SELECT pg_backend_pid(), (SELECT system_identifier FROM pg_control_system())";
+        let row = session.client.query_one(sql, &[]).await.ok()?;
+        let (pid, system): (i32, i64) = (row.try_get(0).ok()?, row.try_get(1).ok()?);
+        (is_postgres(pid) && system.cast_unsigned() == control.system_id).then_some(pid)
+    };
+    tokio::time::timeout(ASK, asking).await.ok().flatten()
 }
 
 /// The session was begun after the processes were listed.

@@ -80,7 +80,7 @@ async fn measure(instance: &Postgres, theirs: &PostgresPosition) -> Result<Measu
     let name = &instance.config.name;
     let Some((Some(Position::Postgres(own)), _)) = found else {
         return Err(Fault::refused(ErrorKind::DataLoss, format!("rejoin {name}: its log cannot be read from its last checkpoint on"))
-            .hint("restore it: muster restore NAME --in-place"));
+            .hint("make a first copy of the writer in its place (pg_basebackup, as the server's user), then rejoin again"));
     };
     let was = Position::Postgres(own.clone());
     match own.compare(theirs) {
@@ -91,12 +91,12 @@ async fn measure(instance: &Postgres, theirs: &PostgresPosition) -> Result<Measu
             ErrorKind::FailedPrecondition,
             format!("rejoin {name}: it holds log to {own}, the writer to {theirs}: the writer's disk was rolled back, or it is no writer of this line"),
         )
-        .hint("fail over to who holds more, or restore this instance: muster restore NAME --in-place")),
+        .hint("fail over to who holds more, or make a first copy of the writer in its place")),
         Ancestry::Foreign => Err(Fault::refused(
             ErrorKind::FailedPrecondition,
             format!("rejoin {name}: it is of cluster {}, the writer of {}", own.system_id, theirs.system_id),
         )
-        .hint("restore it from the component's newest point: muster restore NAME --in-place")),
+        .hint("make a first copy of the writer in its place (pg_basebackup, as the server's user), then rejoin again")),
         Ancestry::Diverged(at) => {
             let fork = Position::Postgres(fork_of(&own, at));
             let aside = folder_aside(&instance.config.data_directory, &own, at);

@@ -285,3 +285,18 @@ fn a_kept_server_that_is_restored_in_place_is_kept_still_and_a_copy_beside_it_is
     kept.server.down();
     assert!(kept.by_hand(&kept.server.data).unwrap_err().contains("orders-db.istanbul.conf"));
 }
+
+#[test]
+fn a_server_whose_data_were_moved_away_under_it_is_not_said_to_be_stopped() {
+    let kept = Kept::writer();
+    let moved = kept.server.folder.path().join("moved");
+    run(as_postgres("/bin/mv").arg(&kept.server.data).arg(&moved));
+    run(as_postgres("/bin/cp").arg("-a").arg(&moved).arg(&kept.server.data));
+    std::fs::remove_file(kept.server.data.join("postmaster.pid")).unwrap();
+    assert_eq!((kept.sees("server"), kept.sees("stopped")), ("Unclear".into(), "false".into()));
+    let fault = kept.act(json!({ "fence": { "fast_ms": 5000 } })).unwrap_err();
+    assert!(fault.to_string().contains(&moved.display().to_string()) && !fault.hint.is_empty(), "{fault}");
+    stop_at(&moved);
+    kept.fence();
+    assert_eq!(kept.sees("stopped"), "true");
+}

@@ -64,7 +64,7 @@ pub fn refuse_what_cannot_be_rewound(data: &Path) -> Result<(), Fault> {
         ErrorKind::FailedPrecondition,
         format!("{} has neither checksums nor wal_log_hints: it cannot be rewound", data.display()),
     )
-    .hint("restore it: muster restore NAME --in-place; and turn checksums on for the next time (pg_checksums --enable)"))
+    .hint("make a first copy of the writer in its place (pg_basebackup, as the server's user), then rejoin again; and turn checksums on for the next time (pg_checksums --enable)"))
 }
 
 impl Rewind {
@@ -133,7 +133,7 @@ impl Rewind {
             return Ok(());
         }
         Err(failed(doing, &output)
-            .hint("muster rejoin NAME tries again; where it cannot work, muster restore NAME --in-place replaces the data"))
+            .hint("muster rejoin NAME tries again; where it cannot work, make a first copy of the writer in its place (pg_basebackup, as the server's user) and remove the note beside it"))
     }
 
     fn configuration(&self) -> Result<PathBuf, Fault> {
