@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::Duration;
 
-use anyhow::{Result, anyhow};
+use anyhow::{Context as _, Result, anyhow};
 
 use crate::account::RunAs;
 use crate::eventually::eventually;
@@ -48,13 +48,17 @@ impl Agent {
         let token = operator.says(&["token", "create", "--site", site, "--agent", name]).await?;
         let token = world.file(&format!("{name}/token"), token.trim(), RunAs::Postgres, 0o600)?;
         let state = world.folder(&format!("{name}/state"), RunAs::Postgres)?;
-        // Short, since sockets go there.
-        let run = world.folder(&format!("{name}/run"), RunAs::Postgres)?;
+        // In memory, and short, since permits and sockets go there.
+        let run = world.memory(name)?;
+        let machine = world.file(&format!("{name}/machine-id"), &id(), RunAs::Postgres, 0o644)?;
+        let boot = world.file(&format!("{name}/boot-id"), &id(), RunAs::Postgres, 0o644)?;
         let text = format!(
-            "stateDirectory: {}\nrunDirectory: {}\ntokenFile: {}\nlog: {{level: 'info,muster_agent=debug'}}\n",
+            "stateDirectory: {}\nrunDirectory: {}\ntokenFile: {}\nmachineIdFile: {}\nbootIdFile: {}\nlog: {{level: 'info,muster_agent=debug'}}\n",
             state.display(),
             run.display(),
-            token.display()
+            token.display(),
+            machine.display(),
+            boot.display()
         );
         let config = world.file(&format!("{name}/agent.yaml"), &text, RunAs::Postgres, 0o600)?;
         debug_assert!(config.starts_with(folder), "the file lies in the agent's folder");
@@ -80,6 +84,20 @@ impl Agent {
         failpoints.add_to(&mut launch);
         let process = launch.start()?;
         *self.lock()? = Some(process);
+        Ok(())
+    }
+
+    /// What a boot of its machine changes: the agent is gone, memory is empty, the boot has another id. The servers are killed by whoever
+    /// has them.
+    ///
+    /// # Errors
+    /// Where the kernel or the disk refuses.
+    pub fn boot(&self) -> Result<()> {
+        self.kill()?;
+        let run = self.world.memory(&self.name)?;
+        std::fs::remove_dir_all(&run).with_context(|| format!("empty {}", run.display()))?;
+        self.world.memory(&self.name)?;
+        self.world.file(&format!("{}/boot-id", self.name), &id(), RunAs::Postgres, 0o644)?;
         Ok(())
     }
 
@@ -177,4 +195,9 @@ impl Agent {
     fn lock(&self) -> Result<std::sync::MutexGuard<'_, Option<Process>>> {
         self.process.lock().map_err(|_| anyhow!("a thread panicked with {}", self.name))
     }
+}
+
+/// An id as machines and boots have them.
+fn id() -> String {
+    format!("{:032x}\n", rand::random::<u128>())
 }

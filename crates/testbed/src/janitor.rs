@@ -1,7 +1,6 @@
 //! The shell that cleans up after a world. It waits for the end of its standard input, which comes when the world is dropped
 //! and also when this process is killed in any way; then it kills every process whose working folder or program lies in
-//! the world's folder, unmounts what is mounted there
-//! and removes the folder. A server that an agent started by itself is caught so too.
+//! the world's folder, unmounts what is mounted there and removes the folder, and the one of its name in memory. A server that an agent started by itself is caught so too.
 
 use std::io::Write as _;
 use std::os::unix::process::CommandExt as _;
@@ -22,6 +21,7 @@ for round in 1 2 3; do
 done
 cut -d' ' -f2 /proc/mounts | grep -F "$1/" | while read -r mounted; do umount -l "$mounted"; done
 rm -rf -- "$1" || { sleep 0.5; rm -rf -- "$1"; }
+rm -rf -- "/dev/shm/$(basename "$1")"
 "#;
 
 /// The end of input asks for the sweep; the word `keep` sends the janitor home.

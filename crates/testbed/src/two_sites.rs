@@ -202,6 +202,32 @@ impl TwoSites {
         .await
     }
 
+    /// Declares a component with an instance at each site, gives the agents the key and waits until both are observed.
+    ///
+    /// # Errors
+    /// As [`TwoSites::postgres_component`].
+    pub async fn postgres_pair(&self, name: &str, istanbul: &Postgres, ankara: &Postgres) -> Result<()> {
+        let instance = |agent: &Agent, server: &Postgres| -> Result<String> {
+            let password = self.world.file(&format!("{}/password", agent.name()), AGENT_PASSWORD, RunAs::Postgres, 0o600)?;
+            Ok(format!(
+                "  - site: {}\n    agent: {}\n    postgres: {{address: '{}', dataDirectory: {}, user: {AGENT_ROLE}, passwordFile: {}, binDirectory: {}, pgCtl: {{}}}}\n",
+                agent.site(),
+                agent.name(),
+                server.address(),
+                server.data().display(),
+                password.display(),
+                server.programs().folder().display()
+            ))
+        };
+        let instances = instance(&self.istanbul, istanbul)? + &instance(&self.ankara, ankara)?;
+        self.declare(&format!(
+            "kind: Component\nname: {name}\nspec:\n  priority: CRITICAL\n  objectives: {{rto: 30m, rpo: 1h}}\n  repository: primary\n  instances:\n{instances}"
+        ))
+        .await?;
+        self.grant(name).await?;
+        self.fit(name).await
+    }
+
     /// The same for a folder of files at Istanbul.
     ///
     /// # Errors

@@ -112,6 +112,20 @@ impl World {
         Ok(path)
     }
 
+    /// A folder of `postgres` in memory, as /run is: what a boot empties.
+    ///
+    /// # Errors
+    /// Where it cannot be made or given away.
+    pub fn memory(&self, name: &str) -> Result<PathBuf> {
+        let root = Path::new("/dev/shm").join(self.root().file_name().context("a world's folder has a name")?);
+        let path = root.join(name);
+        std::fs::create_dir_all(&path).with_context(|| format!("make {}", path.display()))?;
+        std::fs::set_permissions(&root, std::fs::Permissions::from_mode(0o755)).with_context(|| format!("open {}", root.display()))?;
+        self.give_to_postgres(&path)?;
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o700)).with_context(|| format!("close {}", path.display()))?;
+        Ok(path)
+    }
+
     /// Makes `postgres` the owner of one file or folder.
     ///
     /// # Errors

@@ -19,6 +19,7 @@ mod findings;
 mod forms;
 mod hooks;
 mod kills;
+mod pair;
 mod postgres;
 mod prune;
 mod restored_controller;

@@ -10,7 +10,7 @@ use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
 
 use super::programs::Programs;
-use super::template;
+use super::template::{self, AGENT_PASSWORD, AGENT_ROLE};
 use crate::account::RunAs;
 use crate::eventually::{eventually, until};
 use crate::port::Port;
@@ -86,6 +86,33 @@ impl Postgres {
             process: Mutex::new(None),
         };
         server.configure(options)?;
+        Ok(server)
+    }
+
+    /// Makes a standby of `writer` in this world by a base backup, and starts it: it streams.
+    ///
+    /// # Errors
+    /// Where the copy fails or it does not start.
+    pub async fn standby_of(world: &World, name: &str, writer: &Self) -> Result<Self> {
+        let folder = world.folder(name, RunAs::Postgres)?;
+        let data = folder.join("data");
+        let (password, address) = (world.file(&format!("{name}/pass"), &pass_line(), RunAs::Postgres, 0o600)?, writer.world.address());
+        let source = format!("host={address} port={} user={AGENT_ROLE} passfile={}", writer.port.number(), password.display());
+        let arguments = ["-D", &data.display().to_string(), "-d", &source, "-R", "-X", "stream", "-c", "fast", "--no-sync"];
+        let program = writer.programs.program("pg_basebackup")?;
+        world.run(RunAs::Postgres, &program, &arguments, LONG_ENOUGH).await?.success().context("copy the writer")?;
+        let server = Self {
+            world: world.clone(),
+            name: name.to_owned(),
+            data,
+            sockets: world.folder("s", RunAs::Postgres)?,
+            port: Port::take()?,
+            programs: writer.programs.clone(),
+            process: Mutex::new(None),
+        };
+        let own = Options { durable: true, own_identity: false, programs: writer.programs.clone(), settings: Vec::new() };
+        server.configure(&own)?;
+        server.start_again().await?;
         Ok(server)
     }
 
@@ -265,4 +292,9 @@ fn alive(pid: Pid) -> bool {
 fn at_home(pid: Pid, data: &Path) -> bool {
     let folder = std::fs::read_link(format!("/proc/{}/cwd", pid.as_raw_nonzero()));
     folder.is_ok_and(|folder| folder == data)
+}
+
+/// The agent's role at any server, as libpq's password files have it.
+fn pass_line() -> String {
+    format!("*:*:*:{AGENT_ROLE}:{AGENT_PASSWORD}\n")
 }
