@@ -244,6 +244,51 @@ async fn on_the_spot_an_operator_fences_with_a_running_agent_and_with_a_dead_one
     assert_eq!(two.writers_permits(), 0);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_writer_that_was_given_up_by_word_is_stopped_rewound_and_follows_also_when_a_boot_comes_between() {
+    use rustix::process::Signal;
+    for window in ["", "agent.keeper.rejoined=kill"] {
+        let mut two = Two::managed().await;
+        two.istanbul.sql("INSERT INTO rows VALUES (1)");
+        let deadline = std::time::Instant::now() + Duration::from_secs(20);
+        while two.ankara.try_sql("SELECT count(*) FROM rows") != Ok("1".to_owned()) {
+            assert!(std::time::Instant::now() < deadline, "it does not stream");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        // What only the old writer has.
+        two.istanbul.signal("walsender", Signal::STOP);
+        two.istanbul.sql("INSERT INTO rows VALUES (2)");
+        two.istanbul.kill_all();
+        two.failover_by_word("ankara").await;
+        two.ankara.sql("INSERT INTO rows VALUES (3)");
+        let mut told = None;
+        if window.is_empty() {
+            told = Some(two.order("istanbul", Errand::Rejoin).await.unwrap());
+        } else {
+            two.kill_agent();
+            two.start_agent(window).await;
+            let rejoin = two.directive("istanbul", Errand::Rejoin);
+            two.send("istanbul", &rejoin).await;
+            two.agent_died().await;
+            two.reboot();
+            two.start_agent("").await;
+            two.confirm("ankara", "istanbul").await.unwrap();
+            told = told.or(Some(two.order("istanbul", Errand::Rejoin).await.unwrap()));
+        }
+        assert!(matches!(told, Some(Answer::Rejoined { .. })), "{told:?}");
+        if window.is_empty() {
+            assert!(matches!(told, Some(Answer::Rejoined { rewound: true, bytes: 1.., .. })), "{told:?}");
+        }
+        two.reported("istanbul", "that it follows", |kept| kept.server == Server::ReadOnly && kept.permit).await;
+        let deadline = std::time::Instant::now() + Duration::from_secs(20);
+        while two.istanbul.try_sql("SELECT string_agg(n::text, ',' ORDER BY n) FROM rows") != Ok("1,3".to_owned()) {
+            assert!(std::time::Instant::now() < deadline, "{:?}", two.istanbul.try_sql("SELECT n FROM rows"));
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        assert_eq!(two.writers_permits(), 1);
+    }
+}
+
 /// The same file for ever: whoever changes what is written adds a version.
 #[test]
 fn version_1_of_the_control_file_is_read_for_ever() {

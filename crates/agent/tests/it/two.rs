@@ -17,7 +17,7 @@ use muster_failover::control::Role;
 use muster_failover::directive::{Answer, Directive, Errand, Kept, ManagedAs, Upstream};
 use muster_failover::here::Rule;
 use muster_failover::loss::Loss;
-use muster_failover::proof::Proof;
+use muster_failover::proof::{Proof, Statement, Word};
 use muster_failover::reign::Line;
 use muster_failover::shard::{Question, ShardRecord};
 use muster_wire::convert::fault_from_proto;
@@ -120,8 +120,23 @@ impl Server {
         text.lines().next()?.trim().parse().ok().filter(|pid| *pid > 0 && Path::new(&format!("/proc/{pid}")).exists())
     }
 
+    /// A signal to those of its processes whose title holds `what`.
+    pub fn signal(&self, what: &str, signal: rustix::process::Signal) {
+        let mut found = 0;
+        for entry in fs::read_dir("/proc").unwrap().flatten() {
+            let Some(pid) = entry.file_name().to_str().and_then(|text| text.parse::<i32>().ok()) else { continue };
+            let inside = fs::read_link(entry.path().join("cwd")).is_ok_and(|cwd| cwd == self.data);
+            let title = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+            if inside && String::from_utf8_lossy(&title).contains(what) {
+                rustix::process::kill_process(rustix::process::Pid::from_raw(pid).unwrap(), signal).unwrap();
+                found += 1;
+            }
+        }
+        assert!(found > 0, "{} has no {what}", self.name);
+    }
+
     /// `kill -9` to everything of it, its lock's holder too.
-    fn kill_all(&self) {
+    pub fn kill_all(&self) {
         for entry in fs::read_dir("/proc").unwrap().flatten() {
             let Some(pid) = entry.file_name().to_str().and_then(|text| text.parse::<i32>().ok()) else { continue };
             let inside = fs::read_link(entry.path().join("cwd")).is_ok_and(|cwd| cwd == self.data);
@@ -133,6 +148,12 @@ impl Server {
             {
                 // One that has ended meanwhile is killed.
                 rustix::process::kill_process(pid, rustix::process::Signal::KILL).ok();
+            }
+        }
+        // Where nobody reaps the dead, their socket's lock file still names a process.
+        for entry in fs::read_dir(&self.sockets).into_iter().flatten().flatten() {
+            if entry.file_name().to_string_lossy().starts_with(&format!(".s.PGSQL.{}", self.port)) {
+                fs::remove_file(entry.path()).ok();
             }
         }
     }
@@ -310,12 +331,6 @@ impl Two {
         self.kill_agent();
         self.istanbul.kill_all();
         self.ankara.kill_all();
-        // Sockets lie in a tmpfs too.
-        for entry in fs::read_dir(self.folder.path()).unwrap().flatten() {
-            if entry.file_name().to_string_lossy().starts_with(".s.PGSQL") {
-                fs::remove_file(entry.path()).unwrap();
-            }
-        }
         for entry in fs::read_dir(self.run.path()).unwrap() {
             fs::remove_file(entry.unwrap().path()).unwrap();
         }
@@ -411,6 +426,8 @@ impl Two {
         let asked = self.reported(writer, "a question", |kept| kept.asks.is_some()).await.asks.unwrap();
         let errand = Errand::Vouch { instance: name(writer), reign: asked.reign, asked: asked.asked, lasts: Duration::from_millis(1) };
         let Answer::Vouched(most) = self.order(other, errand).await? else { panic!("no vouch") };
+        // What one holds that left the line is given up already.
+        let most = most.filter(|_| !self.shard.superseded.contains(&name(other)));
         let heard = BTreeSet::from([name(other)]);
         let question = Question { instance: name(writer), reign: asked.reign, asked: asked.asked, heard, off: BTreeSet::new(), most };
         let rule = Rule { term: Term(1), id: RuleId::from_bytes([3; 16]) };
@@ -419,6 +436,31 @@ impl Two {
         // A question that was opened before is answered now.
         self.kept.remove(writer);
         answer
+    }
+
+    /// A failover by an operator's word that the writer's machine is off.
+    pub async fn failover_by_word(&mut self, to: &str) {
+        let operation = OperationId::from_bytes([77; 16]);
+        let pledged = self.order(to, Errand::Order(Order::Pledge { lasts: LASTS })).await.unwrap();
+        let Answer::Pledged { nonce, .. } = pledged else { panic!("{pledged:?}") };
+        let present = self.shard.reign.mark();
+        let id = ReignId::from_bytes([u8::try_from(present.epoch.0 + 1).unwrap(); 16]);
+        let begun = self.shard.begin(operation, &name(to)).unwrap().pledged(operation, &name(to), nonce).unwrap();
+        self.shard = begun.moved(operation, present, id).unwrap();
+        let word = Word {
+            operator: name("ada"),
+            instance: name("istanbul"),
+            next: self.shard.reign.mark(),
+            states: Statement::MachineOff,
+            ceiling: Loss::UNKNOWN,
+            at: muster_service::clock::now(),
+            signature: Vec::new(),
+        };
+        self.shard = self.shard.proved(&name("istanbul"), Proof::Word(word), false, None).unwrap();
+        let claim = self.shard.claim(BTreeMap::new(), Loss::UNKNOWN, Loss::UNKNOWN).unwrap();
+        let promoted = self.order(to, Errand::Order(Order::Promote(claim))).await.unwrap();
+        assert!(matches!(promoted, Answer::Promoted { .. }), "{promoted:?}");
+        self.shard = self.shard.promoted(self.shard.reign.mark());
     }
 
     /// Stop, pledge, move, receipts: all of a switchover up to the promotion, whose directive this is.

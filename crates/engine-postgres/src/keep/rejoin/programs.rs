@@ -81,6 +81,8 @@ impl Rewind {
         command.args(["--single", "-D"]).arg(&self.data).arg("-c").arg(format!("config_file={}", configuration.display()));
         // Prepared transactions in the log need their places, whatever the server's own configuration says.
         command.args(["-c", "archive_mode=off", "-c", "max_prepared_transactions=10000"]);
+        // The checkpoint that ends the recovery must not remove the log back to the one before the fork, which the rewind reads.
+        command.args(["-c", "wal_keep_size=1000000"]);
         let output = run(command.arg("template1"), RECOVERY, "recover the data on their own line").await?;
         if output.status.success() && position::is_clean(&position::control(&self.data)?) {
             return Ok(());
