@@ -74,6 +74,11 @@ fn a_stopped_writer_follows_the_one_that_was_promoted_after_its_last_byte() {
     follower.ok(json!("promote"));
     follower.ok(json!({ "slots": ["muster_istanbul"] }));
     assert_eq!(follower.server.sql("select string_agg(slot_name, ' ') from pg_replication_slots"), "muster_istanbul");
+    // One of Muster's that is not wanted any more goes; somebody else's stays.
+    follower.server.sql("select pg_create_physical_replication_slot('muster_gone'), pg_create_physical_replication_slot('theirs')");
+    follower.ok(json!({ "slots": ["muster_istanbul"] }));
+    let slots = follower.server.sql("select string_agg(slot_name, ' ' order by slot_name) from pg_replication_slots");
+    assert_eq!(slots, "muster_istanbul theirs");
     let fault = writer.act(json!({ "give": { "writes": false, "governed": { "upstream": follower.upstream("istanbul") } } })).unwrap_err();
     assert!(fault.message.contains("do not start as a standby"), "{fault}");
     writer.killed(json!({ "follow": follower.upstream("istanbul") }), "postgres.follow.standby");
@@ -169,8 +174,14 @@ fn a_killed_writer_that_took_more_is_rewound_and_follows_and_what_it_took_is_kep
 #[test]
 fn a_rejoin_that_is_killed_at_any_step_starts_nothing_and_is_finished_by_the_same_call() {
     let (old, new) = diverged();
+    // The rights that the book names, and no more.
+    new.server.sql("create role repl login replication; grant pg_checkpoint to repl");
+    let functions = "pg_ls_dir(text, boolean, boolean), pg_stat_file(text, boolean), pg_read_binary_file(text), pg_read_binary_file(text, bigint, bigint, boolean)";
+    new.server.sql(&format!("grant execute on function {functions} to repl"));
+    let mut upstream = new.upstream("istanbul");
+    upstream["user"] = json!("repl");
     for step in ["noted", "recovered", "saved", "prepared", "rewound", "settled"] {
-        old.killed(json!({ "rejoin": new.upstream("istanbul") }), &format!("postgres.rejoin.{step}"));
+        old.killed(json!({ "rejoin": upstream }), &format!("postgres.rejoin.{step}"));
         let look = old.look();
         assert_eq!(
             (&look["server"], &look["position"], &look["standby"]),
@@ -182,7 +193,7 @@ fn a_rejoin_that_is_killed_at_any_step_starts_nothing_and_is_finished_by_the_sam
             assert!(fault.message.contains("half-made"), "{step}: {fault}");
         }
     }
-    let told = old.ok(json!({ "rejoin": new.upstream("istanbul") }));
+    let told = old.ok(json!({ "rejoin": upstream }));
     assert_eq!(told["rewound"], json!(true));
     follows(&old, &new);
 }
