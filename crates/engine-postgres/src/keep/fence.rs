@@ -63,7 +63,7 @@ pub fn stop_and_lock(keeping: &Keeping, data: &Path, patience: Patience) -> Resu
         hit("postgres.fence.locked")?;
         // Only now: whoever is not seen here meets the lock.
         let left = processes::of(data)?;
-        if left.is_empty() && matches!(lock::look(keeping, data)?, Lock::Held(_)) {
+        if left.is_empty() && matches!(lock::look(keeping, data)?, Lock::Held(_) | Lock::Empty) {
             return Ok(());
         }
     }

@@ -9,6 +9,7 @@ use muster_failover::permit::Permit;
 use muster_failover::reign::Mark;
 
 use crate::config::PostgresConfig;
+use crate::data_directory::is_postgres;
 use crate::engine::Postgres;
 use crate::keep::permit::{self, About};
 use crate::keep::{conf, hit, incomplete, io, lock, mark, processes, server};
@@ -51,7 +52,8 @@ fn prepare(keeping: &Keeping, config: &PostgresConfig, data: &Path, about: &Abou
     mark::put(keeping, data)?;
     if !runs {
         drop_overrides(data)?;
-        if processes::of(data)?.is_empty() {
+        // Somebody's shell in the folder is no server.
+        if !processes::of(data)?.into_iter().any(is_postgres) {
             lock::release(keeping, data)?;
         }
     }

@@ -30,6 +30,8 @@ pub enum Lock {
     Free,
     /// A live holder of Muster's.
     Held(i32),
+    /// Nobody, by an empty file, which no server overrides either (`CreateLockFile`): there was no space for a number.
+    Empty,
     /// A live server, by its number.
     Server(i32),
     /// A process that is gone, or none of a server's.
@@ -51,6 +53,9 @@ pub fn look(keeping: &Keeping, data: &Path) -> Result<Lock, Fault> {
         Err(error) if error.kind() == Io::NotFound => return Ok(Lock::Free),
         Err(error) => return Err(io("read", &path, &error)),
     };
+    if text.is_empty() {
+        return Ok(Lock::Empty);
+    }
     let pid = text.lines().next().and_then(|line| line.trim().parse::<i32>().ok()).unwrap_or_default();
     Ok(match pid {
         ..0 if is_holder(pid.saturating_neg(), keeping, data) => Lock::Held(pid.saturating_neg()),
@@ -77,7 +82,7 @@ fn is_holder(pid: i32, keeping: &Keeping, data: &Path) -> bool {
 pub fn take(keeping: &Keeping, data: &Path) -> Result<bool, Fault> {
     let path = file(data);
     match look(keeping, data)? {
-        Lock::Held(_) => return Ok(true),
+        Lock::Held(_) | Lock::Empty => return Ok(true),
         Lock::Server(_) => return Ok(false),
         Lock::Stale => remove(&path)?,
         Lock::Free => {}
@@ -102,8 +107,15 @@ pub fn take(keeping: &Keeping, data: &Path) -> Result<bool, Fault> {
         Err(error) => return Err(io("lock", &path, &error)),
     };
     let text = format!("-{pid}\n{}\n", data.display());
-    created.write_all(text.as_bytes()).and_then(|()| created.sync_all()).map_err(|error| io("lock", &path, &error))?;
-    Ok(true)
+    match created.write_all(text.as_bytes()).and_then(|()| created.sync_all()) {
+        Ok(()) => Ok(true),
+        Err(error) if matches!(error.kind(), Io::StorageFull | Io::QuotaExceeded) => {
+            created.set_len(0).map_err(|error| io("lock", &path, &error))?;
+            end(i32::try_from(pid).unwrap_or_default());
+            Ok(true)
+        }
+        Err(error) => Err(io("lock", &path, &error)),
+    }
 }
 
 /// Lets the lock go. Nobody's already is nobody's; a server's stays.
@@ -117,6 +129,7 @@ pub fn release(keeping: &Keeping, data: &Path) -> Result<(), Fault> {
             end(pid);
             Ok(())
         }
+        Lock::Empty => remove(&file(data)),
         Lock::Free | Lock::Server(_) | Lock::Stale => Ok(()),
     }
 }
@@ -160,5 +173,32 @@ pub fn hold(data: &Path) -> Result<(), std::io::Error> {
         }
         held |= named;
         std::thread::sleep(LOOK);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_lock_is_one_and_a_number_of_nobodys_is_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let keeping = Keeping {
+            run_folder: "/run/muster".into(),
+            component: "orders-db".parse().unwrap(),
+            instance: "istanbul".parse().unwrap(),
+            holder: vec!["/bin/false".into(), "hold".into()],
+        };
+        let (data, path) = (folder.path(), folder.path().join("postmaster.pid"));
+        assert_eq!(look(&keeping, data).unwrap(), Lock::Free);
+        for text in [format!("-{}\n", std::process::id()), "1\n".into(), "-1\n".into(), "what\n".into()] {
+            fs::write(&path, text).unwrap();
+            assert_eq!(look(&keeping, data).unwrap(), Lock::Stale);
+        }
+        fs::write(&path, "").unwrap();
+        assert_eq!(look(&keeping, data).unwrap(), Lock::Empty);
+        assert!(take(&keeping, data).unwrap());
+        release(&keeping, data).unwrap();
+        assert_eq!(look(&keeping, data).unwrap(), Lock::Free);
     }
 }

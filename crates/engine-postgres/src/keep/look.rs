@@ -93,7 +93,7 @@ async fn look_now(instance: &Postgres, turn: OwnedMutexGuard<()>) -> Result<Look
         })
     })
     .await?;
-    let locked = matches!(found.lock, Lock::Held(_));
+    let locked = matches!(found.lock, Lock::Held(_) | Lock::Empty);
     let rest = Look {
         permit: found.permit,
         server: Server::Stopped,

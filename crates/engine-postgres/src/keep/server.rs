@@ -55,7 +55,7 @@ pub fn postmaster(instance: &Postgres) -> Result<Option<i32>, Fault> {
     let (keeping, data) = instance.kept()?;
     match lock::look(&keeping, &data)? {
         Lock::Server(pid) if processes::of(&data)?.contains(&pid) => Ok(Some(pid)),
-        Lock::Server(_) | Lock::Free | Lock::Held(_) | Lock::Stale => Ok(None),
+        Lock::Server(_) | Lock::Free | Lock::Held(_) | Lock::Empty | Lock::Stale => Ok(None),
     }
 }
 

@@ -157,6 +157,15 @@ fn a_fence_that_is_killed_at_any_step_is_finished_by_the_same_call_and_its_lock_
     run(std::process::Command::new("kill").args(["-STOP", &kept.postmaster().to_string()]));
     kept.ok(json!({ "fence": { "fast_ms": 100 } }));
     assert_eq!((kept.sees("stopped"), kept.sees("clean")), ("true".into(), "false".into()));
+    // On a full disk the lock is an empty file, which no server overrides either.
+    std::fs::write(kept.server.data.join("postmaster.pid"), "").unwrap();
+    assert_eq!(kept.sees("stopped"), "true");
+    kept.ok(json!("remove_permit"));
+    std::fs::write(kept.permit(), "").unwrap();
+    assert!(kept.by_hand(&kept.server.data).is_err());
+    std::fs::remove_file(kept.permit()).unwrap();
+    std::fs::remove_file(kept.server.data.join("postmaster.pid")).unwrap();
+    kept.fence();
     // Its holder is killed: the lock is known to be nobody's, and the next fence takes it again.
     kill(-kept.postmaster());
     kept.until("the holder is gone", || kept.sees("locked") == "false");
