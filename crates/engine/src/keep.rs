@@ -87,7 +87,7 @@ pub struct Rejoined {
     pub fork: Option<Position>,
     /// Bytes of log after the fork that only this instance held.
     pub bytes: u64,
-    /// How far the instance had been.
+    /// How far the instance had been; of a first copy, how far the writer was.
     pub was: Position,
     /// Whether data were rewound; else it can follow as it is.
     pub rewound: bool,
@@ -162,11 +162,11 @@ pub trait Keep: Send + Sync {
     /// Where the server runs and writes, or the data cannot be changed.
     async fn follow(&self, upstream: &Upstream) -> Result<(), Fault>;
 
-    /// Makes what was measured to have left the writer's line able to follow it again. The server is stopped and fenced before and after.
-    /// Until it is finished the data do not start. The same call goes on after a crash.
+    /// Makes what was measured to have left the writer's line able to follow it again; an empty data directory gets a first copy. The server
+    /// is stopped and fenced before and after. Until it is finished the data do not start. The same call goes on after a crash.
     ///
     /// # Errors
-    /// Where it cannot be rewound: the hint says to restore it.
+    /// Where it cannot be rewound: the hint says how it gets a first copy.
     async fn rejoin(&self, work: &Work, upstream: &Upstream) -> Result<Rejoined, Fault>;
 
     /// On the writer: the slots `wanted` are there, and other slots of Muster's that nobody uses are gone.

@@ -17,7 +17,7 @@ pub async fn follow(instance: &Postgres, upstream: &Upstream) -> Result<(), Faul
     incomplete::refuse(&data)?;
     if !data.join("PG_VERSION").is_file() {
         return Err(Fault::refused(ErrorKind::FailedPrecondition, format!("{} has no data in {}", instance.config.name, data.display()))
-            .hint("make a first copy of the writer there: pg_basebackup, as the server's user"));
+            .hint("muster rejoin NAME copies the writer there"));
     }
     if server::postmaster(instance)?.is_some() {
         let follower = data.join("standby.signal").exists() && permit::read(&keeping)?.is_none_or(|about| about.writes.is_none());

@@ -19,6 +19,8 @@ pub enum Phase {
     Preparing,
     /// All that is needed to begin again is saved; files are being replaced.
     Rewinding,
+    /// There were no data; they are being copied from the writer.
+    Copying,
 }
 
 /// The note.
@@ -63,7 +65,7 @@ pub fn read(data: &Path) -> Result<Option<Note>, Fault> {
     };
     serde_json::from_slice(&bytes).map(Some).map_err(|error| {
         Fault::refused(ErrorKind::FailedPrecondition, format!("{}: {error}", path.display()))
-            .hint("make a first copy of the writer in its place (pg_basebackup, as the server's user) and remove that note")
+            .hint("move the data and that note aside, make the folder again, empty, and rejoin: it is copied from the writer")
     })
 }
 
@@ -100,5 +102,5 @@ pub fn refuse(data: &Path) -> Result<(), Fault> {
         ErrorKind::FailedPrecondition,
         format!("{} is half-made: a rejoin was begun and not finished ({})", data.display(), path(data).display()),
     )
-    .hint("muster rejoin NAME goes on with it; where it cannot, make a first copy of the writer in its place and remove that note"))
+    .hint("muster rejoin NAME goes on with it; where it cannot, move the data and that note aside, make the folder again, empty, and rejoin: it is copied from the writer"))
 }

@@ -104,6 +104,11 @@ pub fn take(keeping: &Keeping, data: &Path) -> Result<bool, Fault> {
             end(i32::try_from(pid).unwrap_or_default());
             return Ok(false);
         }
+        Err(error) if error.kind() == Io::NotFound => {
+            end(i32::try_from(pid).unwrap_or_default());
+            return Err(Fault::refused(ErrorKind::FailedPrecondition, format!("there is no data directory {}", data.display()))
+                .hint("mount it; or make it, empty, 0700, of the server's user, and rejoin the instance: it is copied from the writer"));
+        }
         Err(error) => return Err(io("lock", &path, &error)),
     };
     let text = format!("-{pid}\n{}\n", data.display());

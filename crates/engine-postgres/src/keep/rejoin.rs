@@ -1,4 +1,5 @@
-//! A rejoin makes data that left the writer's line able to follow it again, by `pg_rewind`; what only they held is kept aside.
+//! A rejoin makes data that left the writer's line able to follow it again, by `pg_rewind`; what only they held is kept aside. An empty
+//! data directory gets a first copy.
 //!
 //! ```text
 //! measured ──► Preparing: recovered on its own line, log and configuration saved ──► Rewinding ──► own configuration back, whole
@@ -25,6 +26,7 @@ use crate::wal::SegmentSize;
 
 mod aside;
 mod programs;
+mod seed;
 
 /// Rejoins.
 ///
@@ -42,6 +44,11 @@ pub async fn rejoin(instance: &Postgres, work: &Work, upstream: &Upstream) -> Re
         )
         .hint("see that it runs and lets this machine in for replication, then rejoin again"));
     };
+    if seed::is_wanted(&data)? {
+        let bin = programs::any_bin(&config, upstream).await?;
+        let rewind = programs::Rewind { bin, data: data.clone(), aside: folder_aside(&data, &theirs, theirs.lsn) };
+        return seed::seed(keeping, config, work, upstream, theirs, &rewind).await;
+    }
     let note = match incomplete::read(&data)? {
         Some(note) => note,
         None => match measure(instance, &theirs).await? {
@@ -80,7 +87,7 @@ async fn measure(instance: &Postgres, theirs: &PostgresPosition) -> Result<Measu
     let name = &instance.config.name;
     let Some((Some(Position::Postgres(own)), _)) = found else {
         return Err(Fault::refused(ErrorKind::DataLoss, format!("rejoin {name}: its log cannot be read from its last checkpoint on"))
-            .hint("make a first copy of the writer in its place (pg_basebackup, as the server's user), then rejoin again"));
+            .hint("move the data aside, make the folder again, empty, and rejoin: it is copied from the writer"));
     };
     let was = Position::Postgres(own.clone());
     match own.compare(theirs) {
@@ -91,12 +98,12 @@ async fn measure(instance: &Postgres, theirs: &PostgresPosition) -> Result<Measu
             ErrorKind::FailedPrecondition,
             format!("rejoin {name}: it holds log to {own}, the writer to {theirs}: the writer's disk was rolled back, or it is no writer of this line"),
         )
-        .hint("fail over to who holds more, or make a first copy of the writer in its place")),
+        .hint("fail over to who holds more, or move the data aside, make the folder again, empty, and rejoin: it is copied from the writer")),
         Ancestry::Foreign => Err(Fault::refused(
             ErrorKind::FailedPrecondition,
             format!("rejoin {name}: it is of cluster {}, the writer of {}", own.system_id, theirs.system_id),
         )
-        .hint("make a first copy of the writer in its place (pg_basebackup, as the server's user), then rejoin again")),
+        .hint("move the data aside, make the folder again, empty, and rejoin: it is copied from the writer")),
         Ancestry::Diverged(at) => {
             let fork = Position::Postgres(fork_of(&own, at));
             let aside = folder_aside(&instance.config.data_directory, &own, at);
@@ -149,11 +156,7 @@ fn settle(keeping: &Keeping, config: &PostgresConfig, data: &Path, note: &Note) 
     // `pg_rewind` has removed the lock with all else that the writer has not.
     fence::stop_and_lock(keeping, data, Patience::default())?;
     aside::put_configuration_back(data, &note.aside)?;
-    give::ask_for_it(keeping, config, data)?;
-    give::drop_overrides(data)?;
-    folders::write(&data.join("standby.signal"), b"")?;
-    mark::put(keeping, data)?;
-    folders::sync(data)?;
+    as_standby(keeping, config, data)?;
     hit("postgres.rejoin.settled")?;
     let size = SegmentSize(position::control(data)?.wal_segment_size);
     let fork = match &note.measured.fork {
@@ -162,6 +165,15 @@ fn settle(keeping: &Keeping, config: &PostgresConfig, data: &Path, note: &Note) 
     };
     incomplete::end(data)?;
     aside::keep_only_what_left(&note.aside, size, fork)
+}
+
+/// From now on the data are this instance's and start as a standby.
+fn as_standby(keeping: &Keeping, config: &PostgresConfig, data: &Path) -> Result<(), Fault> {
+    give::ask_for_it(keeping, config, data)?;
+    give::drop_overrides(data)?;
+    folders::write(&data.join("standby.signal"), b"")?;
+    mark::put(keeping, data)?;
+    folders::sync(data)
 }
 
 #[cfg(test)]

@@ -36,6 +36,27 @@ pub async fn is_behind(instance: &Postgres, own: &Position) -> bool {
 
 /// Where an upstream that writes is. `None`: it does not answer, lets the agent not in, or is a standby itself.
 pub async fn position(own: &PostgresConfig, upstream: &Upstream) -> Option<PostgresPosition> {
+    let mut connection = connect(own, upstream).await?;
+    let standby = connection.show("in_hot_standby").await.ok()?;
+    let system = connection.identify().await.ok()?;
+    let history = match system.timeline {
+        ..=1 => History::default(),
+        timeline => String::from_utf8(connection.timeline_history(timeline).await.ok()?.to_vec()).ok()?.parse().ok()?,
+    };
+    connection.close().await;
+    let lsn: Lsn = system.lsn;
+    (standby == "off").then_some(PostgresPosition { system_id: system.system_id, timeline: system.timeline, history: history.0, lsn })
+}
+
+/// The major version of an upstream.
+pub async fn version(own: &PostgresConfig, upstream: &Upstream) -> Option<u32> {
+    let mut connection = connect(own, upstream).await?;
+    let number: u32 = connection.show("server_version_num").await.ok()?.parse().ok()?;
+    connection.close().await;
+    Some(number / 10_000)
+}
+
+async fn connect(own: &PostgresConfig, upstream: &Upstream) -> Option<Replication> {
     let address = if upstream.host.starts_with('/') {
         Address::Socket { folder: upstream.host.clone().into(), port: upstream.port }
     } else {
@@ -46,14 +67,5 @@ pub async fn position(own: &PostgresConfig, upstream: &Upstream) -> Option<Postg
         Some(file) => password::find_in(file, &config.address, "replication", &config.user).ok()?,
         None => None,
     };
-    let mut connection = Replication::connect_with(&config, word).await.ok()?;
-    let standby = connection.show("in_hot_standby").await.ok()?;
-    let system = connection.identify().await.ok()?;
-    let history = match system.timeline {
-        ..=1 => History::default(),
-        timeline => String::from_utf8(connection.timeline_history(timeline).await.ok()?.to_vec()).ok()?.parse().ok()?,
-    };
-    connection.close().await;
-    let lsn: Lsn = system.lsn;
-    (standby == "off").then_some(PostgresPosition { system_id: system.system_id, timeline: system.timeline, history: history.0, lsn })
+    Replication::connect_with(&config, word).await.ok()
 }

@@ -218,3 +218,30 @@ fn a_followers_position_is_what_it_holds_and_never_goes_back() {
         assert!(lsn(&follower) >= held);
     }
 }
+
+#[test]
+fn an_empty_instance_gets_a_first_copy_also_when_it_is_cut_off() {
+    let (writer, follower) = Kept::pair();
+    writer.server.sql("create table t (who text, n int); insert into t values ('both', 1)");
+    follower.fence();
+    run(as_postgres("/bin/rm").arg("-rf").arg(&follower.server.data));
+    let rejoin = json!({ "rejoin": writer.upstream("ankara") });
+    let fault = follower.act(rejoin.clone()).unwrap_err();
+    assert!(fault.message.contains("no data directory") && fault.hint.contains("0700"), "{fault}");
+    run(as_postgres("/bin/mkdir").args(["-m", "0700"]).arg(&follower.server.data));
+    follower.fence();
+    assert_eq!(follower.sees("stopped"), "true");
+    for step in ["emptied", "copied"] {
+        follower.killed(rejoin.clone(), &format!("postgres.rejoin.{step}"));
+        let fault = follower.act(json!({ "follow": writer.upstream("ankara") })).unwrap_err();
+        assert!(fault.message.contains("half-made"), "{step}: {fault}");
+    }
+    assert_eq!(follower.ok(rejoin)["rewound"], json!(false));
+    assert_eq!(follower.sees("stopped"), "true");
+    follower.ok(json!({ "follow": writer.upstream("ankara") }));
+    follower.ok(json!({ "give": { "writes": false, "governed": { "upstream": writer.upstream("ankara") } } }));
+    follower.ok(json!("start"));
+    writer.server.sql("insert into t values ('after', 2)");
+    follower.until("it follows", || follower.server.sql("select count(*) from t") == "2");
+    assert_eq!((follower.sees("server"), follower.ok(json!("is_marked"))), ("ReadOnly".into(), json!(true)));
+}

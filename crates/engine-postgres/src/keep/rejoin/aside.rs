@@ -29,7 +29,7 @@ pub fn save(data: &Path, aside: &Path, size: SegmentSize, configuration: &Path) 
             ErrorKind::ResourceExhausted,
             format!("keep what only {} held: {needed} bytes of log are copied to {}, {free} are free", data.display(), aside.display()),
         )
-        .hint("free space there, then rejoin again; or make a first copy of the writer in its place (pg_basebackup, as the server's user), then rejoin again"));
+        .hint("free space there, then rejoin again; or move the data aside, make the folder again, empty, and rejoin: it is copied from the writer"));
     }
     for folder in [&to, &aside.join(CONFIGURATION)] {
         folders::make(folder, 0o700)?;

@@ -32,13 +32,28 @@ pub struct Rewind {
     pub aside: PathBuf,
 }
 
+/// The programs for data that are not there yet: of the configured folder, or of the writer's version.
+///
+/// # Errors
+/// Where the writer does not tell its version, or there are none for it.
+pub async fn any_bin(own: &PostgresConfig, upstream: &Upstream) -> Result<PathBuf, Fault> {
+    if let Some(bin) = &own.bin_directory {
+        return Ok(bin.clone());
+    }
+    let version = crate::keep::upstream::version(own, upstream).await.ok_or_else(|| {
+        Fault::refused(ErrorKind::Unavailable, "the writer does not tell its version").hint("set the instance's binDirectory")
+    })?;
+    crate::control::pg_ctl::bin_directory(own, version)
+}
+
 /// Ends what an earlier attempt left running when its agent was killed.
 ///
 /// # Errors
 /// Where it does not end.
 pub fn end_left(data: &Path) -> Result<(), Fault> {
     let left = processes::gone(ENDED, || {
-        let left = processes::running("pg_rewind", data);
+        let mut left = processes::running("pg_rewind", data);
+        left.extend(processes::running("pg_basebackup", data));
         for pid in &left {
             processes::signal(*pid, Signal::KILL);
         }
@@ -47,8 +62,11 @@ pub fn end_left(data: &Path) -> Result<(), Fault> {
     if left.is_empty() {
         return Ok(());
     }
-    Err(Fault::failed(ErrorKind::FailedPrecondition, format!("an earlier pg_rewind of {} does not end: {left:?}", data.display()))
-        .hint("see what holds it (a stuck disk, a debugger) and end it by hand"))
+    Err(Fault::failed(
+        ErrorKind::FailedPrecondition,
+        format!("an earlier pg_rewind or pg_basebackup of {} does not end: {left:?}", data.display()),
+    )
+    .hint("see what holds it (a stuck disk, a debugger) and end it by hand"))
 }
 
 /// `pg_rewind` needs checksums or hint bits in the log.
@@ -64,7 +82,7 @@ pub fn refuse_what_cannot_be_rewound(data: &Path) -> Result<(), Fault> {
         ErrorKind::FailedPrecondition,
         format!("{} has neither checksums nor wal_log_hints: it cannot be rewound", data.display()),
     )
-    .hint("make a first copy of the writer in its place (pg_basebackup, as the server's user), then rejoin again; and turn checksums on for the next time (pg_checksums --enable)"))
+    .hint("move the data aside, make the folder again, empty, and rejoin: it is copied from the writer; and turn checksums on for the next time (pg_checksums --enable)"))
 }
 
 impl Rewind {
@@ -135,7 +153,27 @@ impl Rewind {
             return Ok(());
         }
         Err(failed(doing, &output)
-            .hint("muster rejoin NAME tries again; where it cannot work, make a first copy of the writer in its place (pg_basebackup, as the server's user) and remove the note beside it"))
+            .hint("muster rejoin NAME tries again; where it cannot work, move the data and the note beside them aside, make the folder again, empty, and rejoin: it is copied from the writer"))
+    }
+
+    /// Fills the empty data directory from the writer; the control file comes last.
+    ///
+    /// # Errors
+    /// Where `pg_basebackup` fails, or is told to stop.
+    pub async fn copy(&self, work: &Work, own: &PostgresConfig, upstream: &Upstream) -> Result<(), Fault> {
+        let mut command = self.program("pg_basebackup");
+        command.arg("-D").arg(&self.data).arg("-d").arg(conninfo(own, upstream)).args(["-X", "stream", "-c", "fast", "-w"]);
+        if let Some(slot) = &upstream.slot {
+            command.arg("-S").arg(slot);
+        }
+        let doing = "copy the writer";
+        let output = tokio::select! {
+            output = run(&mut command, Duration::MAX, doing) => output?,
+            () = work.cancel.cancelled() => {
+                return Err(Fault::failed(ErrorKind::Cancelled, "the copy was stopped").hint("muster rejoin NAME begins it anew"));
+            }
+        };
+        if output.status.success() { Ok(()) } else { Err(failed(doing, &output).hint("muster rejoin NAME begins it anew")) }
     }
 
     fn configuration(&self) -> Result<PathBuf, Fault> {
