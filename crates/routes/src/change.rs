@@ -2,11 +2,12 @@
 //!
 //! What always holds: a name is changed only from a reign on the asker's own line, so that a controller that comes back
 //! after the others moved on "repairs" nothing (H15); a name without a reign is changed by an explicit adoption only; and
-//! an adoption moves nothing that points elsewhere.
+//! an adoption moves nothing that points elsewhere. Addresses are never changed into a CNAME or back: a server that finds
+//! anything else at the name drops the CNAME, keeps the deletion and answers NOERROR, and the name is empty (BIND 9.18, seen).
 
 use muster_failover::reign::{Line, Mark};
 
-use crate::standing::{Marked, Records, Standing};
+use crate::standing::{Marked, Records, Standing, Target};
 
 /// What a name shall be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,6 +41,8 @@ pub enum Denied {
     Foreign,
     /// The reign beside it is not on the asker's line: somebody else moved it, or moved on.
     OtherReign(Mark),
+    /// It has addresses and is to be a CNAME, or the other way round.
+    OtherKind,
     /// It is to be adopted and points elsewhere.
     PointsElsewhere,
     /// It is to be adopted and is somebody's.
@@ -82,7 +85,13 @@ pub fn decide_adoption(standing: &Standing, wanted: &Wanted) -> Verdict {
 }
 
 fn done_or_replace(standing: &Standing, wanted: &Wanted) -> Verdict {
-    if wanted.is(standing) { Verdict::Done } else { Verdict::Replace }
+    if wanted.is(standing) {
+        return Verdict::Done;
+    }
+    match standing.records.as_ref().map(|records| (&records.target, &wanted.records.target)) {
+        Some((Target::Addresses(_), Target::Alias(_)) | (Target::Alias(_), Target::Addresses(_))) => Verdict::Denied(Denied::OtherKind),
+        Some((Target::Addresses(_), Target::Addresses(_)) | (Target::Alias(_), Target::Alias(_))) | None => Verdict::Replace,
+    }
 }
 
 /// What a read after a replacement says about it.
@@ -116,7 +125,6 @@ mod tests {
     use muster_common::id::ReignId;
 
     use super::*;
-    use crate::standing::Target;
 
     fn mark(epoch: u64, id: u8) -> Mark {
         Mark { epoch: Epoch(epoch), id: ReignId::from_bytes([id; 16]) }
@@ -168,6 +176,16 @@ mod tests {
         assert_eq!(decide_adoption(&standing(1, Marked::Reign(line.last())), &wanted), Verdict::Done);
         assert_eq!(decide_adoption(&standing(1, Marked::Reign(mark(4, 4))), &wanted), Verdict::Denied(Denied::AlreadyMarked(mark(4, 4))));
         assert_eq!(decide_adoption(&standing(1, Marked::Foreign(vec!["x".into()])), &wanted), Verdict::Denied(Denied::Foreign));
+    }
+
+    #[test]
+    fn addresses_never_become_a_cname_because_a_server_may_keep_the_deletion_only() {
+        let line = Line::of(mark(1, 1));
+        let target = Target::Alias("db.example.com".parse().expect("a name"));
+        let wanted = Wanted { records: Records { target, ttl: 60 }, mark: line.last() };
+        assert_eq!(decide(&standing(1, Marked::Reign(line.last())), &wanted, &line), Verdict::Denied(Denied::OtherKind));
+        let back = Wanted { records: records(1, 60), mark: line.last() };
+        assert_eq!(decide(&wanted.standing(), &back, &line), Verdict::Denied(Denied::OtherKind));
     }
 
     #[test]

@@ -97,6 +97,10 @@ pub fn update(
     }
     // A prerequisite on a value has class IN and TTL 0 (2.4.2).
     message.add_answers(old.iter().map(|data| Record::from_rdata(owner.clone(), 0, data.clone())));
+    if old.is_empty() && wanted.is_some_and(|wanted| matches!(wanted.records.target, Target::Alias(_))) {
+        // "Name is not in use" (2.4.5): beside anything else a CNAME would be dropped without a word.
+        message.add_answer(absent(owner.clone(), RecordType::ANY));
+    }
     let texts = before.mark.texts();
     if texts.is_empty() {
         message.add_answer(absent(mark.clone(), RecordType::TXT));

@@ -185,10 +185,17 @@ async fn talk(child: &mut Child, input: &[u8]) -> std::io::Result<(Vec<u8>, Vec<
             Ok(()) | Err(_) => Ok(()),
         }
     };
-    tokio::try_join!(feed, stdout.read_to_end(&mut output), stderr.read_to_end(&mut complaint))?;
-    if u64::try_from(output.len()).unwrap_or(u64::MAX) > MOST_OUTPUT {
-        return Err(std::io::Error::other("its answer has more than 64 KiB"));
-    }
+    let answer = async {
+        // Told at once: a program that writes on and on does not end by itself.
+        match stdout.read_to_end(&mut output).await {
+            Ok(length) if u64::try_from(length).unwrap_or(u64::MAX) > MOST_OUTPUT => {
+                Err(std::io::Error::other("its answer has more than 64 KiB"))
+            }
+            Ok(_) => Ok(()),
+            Err(error) => Err(error),
+        }
+    };
+    tokio::try_join!(feed, answer, stderr.read_to_end(&mut complaint))?;
     let status = child.wait().await?;
     if !status.success() {
         let complaint = String::from_utf8_lossy(&complaint).trim().chars().take(400).collect::<String>();

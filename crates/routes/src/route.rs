@@ -210,6 +210,11 @@ impl Route {
                 "a controller that does not know that reign must not move the name; see `muster status` of the controller that does"
                     .to_owned(),
             ),
+            Denied::OtherKind => (
+                ErrorKind::FailedPrecondition,
+                "addresses are never changed into a CNAME, nor a CNAME into addresses: a server may keep half of it".to_owned(),
+                "declare the same kind of value for every site; change the kind by hand in the zone, in peace".to_owned(),
+            ),
             Denied::PointsElsewhere => (
                 ErrorKind::Conflict,
                 "it points elsewhere than the writer's site".to_owned(),
@@ -225,9 +230,12 @@ impl Route {
     }
 
     fn moved_by_another(&self, doing: &str, now: &Standing) -> Fault {
-        Fault::refused(ErrorKind::Conflict, format!("{doing} {}: somebody else changed it meanwhile", self.name))
+        Fault::failed(ErrorKind::Conflict, format!("{doing} {}: somebody else changed it meanwhile", self.name))
             .evidence(format!("there stands: {now}"))
-            .hint("nothing of ours was written; find out who changed it before you ask again")
+            .hint(format!(
+                "find out who changes {} before you ask again: the zone's log, and `muster status` of every controller",
+                self.name
+            ))
     }
 
     fn nothing_happened(&self, doing: &str, now: &Standing) -> Fault {

@@ -11,6 +11,7 @@
 pub mod account;
 pub mod agent;
 pub mod controller;
+pub mod dns;
 pub mod eventually;
 pub mod failpoints;
 pub mod faketime;
