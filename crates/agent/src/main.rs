@@ -6,10 +6,11 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 use muster_agent::config::Config;
+use muster_agent::keeper::word::Spoken;
 use muster_agent::local::act::Request;
 use muster_agent::local::ask::ask;
 use muster_agent::{rights, run};
-use muster_common::name::InstanceName;
+use muster_common::name::{InstanceName, Name};
 use muster_service::manual;
 
 /// The agent of Muster: stands beside the data and does what the controller asks.
@@ -52,6 +53,20 @@ enum Command {
         /// COMPONENT/INSTANCE.
         instance: InstanceName,
     },
+    /// Make a follower on this machine the writer, by your word that every other machine is off. Needs no controller.
+    Promote {
+        #[command(flatten)]
+        file: File,
+        #[command(flatten)]
+        word: Word,
+    },
+    /// Start a stopped writer on this machine again, in a new reign, by your word that every other machine is off. Needs no controller.
+    Start {
+        #[command(flatten)]
+        file: File,
+        #[command(flatten)]
+        word: Word,
+    },
     /// Hand a restored server its log; called by that server.
     #[command(hide = true)]
     WalGet {
@@ -79,6 +94,31 @@ enum Command {
         /// The folder, which must exist.
         folder: PathBuf,
     },
+}
+
+#[derive(Debug, clap::Args)]
+struct Word {
+    /// COMPONENT/INSTANCE.
+    instance: InstanceName,
+    /// What you state, in your words; it is kept.
+    #[arg(long)]
+    word: String,
+    /// An instance whose machine is off. Every other instance of the component has to be named.
+    #[arg(long)]
+    off: Vec<Name>,
+    /// Who you are.
+    #[arg(long)]
+    operator: Name,
+    /// What may be lost at most. How much it is cannot be told here: type `unknown`.
+    #[arg(long, value_name = "unknown", value_parser = ["unknown"])]
+    lose_at_most: String,
+}
+
+impl Word {
+    fn request(self, starts: bool) -> Request {
+        let spoken = Spoken { operator: self.operator, text: self.word, off: self.off.into_iter().collect() };
+        Request::Word { instance: self.instance, spoken, starts }
+    }
 }
 
 #[derive(Debug, clap::Args)]
@@ -130,6 +170,8 @@ fn act(command: Command) -> anyhow::Result<()> {
         Command::MissingRights { file } => runtime()?.block_on(rights::print_missing(&Config::load(&file.config)?)),
         Command::Status { file } => runtime()?.block_on(ask(&Config::load(&file.config)?, &Request::Status)),
         Command::Fence { file, instance } => runtime()?.block_on(ask(&Config::load(&file.config)?, &Request::Fence { instance })),
+        Command::Promote { file, word } => runtime()?.block_on(ask(&Config::load(&file.config)?, &word.request(false))),
+        Command::Start { file, word } => runtime()?.block_on(ask(&Config::load(&file.config)?, &word.request(true))),
         // Handled before anything else is set up.
         Command::WalGet { .. } | Command::Hold { .. } | Command::RunHook { .. } => Ok(()),
         Command::Version => {

@@ -4,7 +4,7 @@
 use muster_common::fault::{Effect, ErrorKind, Fault};
 use muster_common::id::Nonce;
 use muster_engine::work::Work;
-use muster_failover::command::{Command, admit};
+use muster_failover::command::{Command, Order, admit};
 use muster_failover::control::{Control, Role};
 use muster_failover::directive::{Answer, Directive, Errand};
 use muster_failover::here::Limit;
@@ -21,7 +21,8 @@ use crate::keeper::kept::Keepers;
 use crate::keeper::look::MOST_ROUNDS;
 use crate::keeper::receipt::{self, Signers};
 use crate::keeper::record::Record;
-use crate::local::act::stop_order;
+use crate::keeper::word::Spoken;
+use crate::local::act::order_here;
 
 impl Keepers {
     /// Carries a directive out.
@@ -52,6 +53,18 @@ impl Keepers {
     /// # Errors
     /// The refusal, or the act that failed.
     pub async fn stop_here(&self, instance: &Instance) -> Result<Answer, Fault> {
+        self.act_here(instance, &OnTheSpot::Stop).await
+    }
+
+    /// Opens a reign of the instance because somebody on this machine states that all others are off.
+    ///
+    /// # Errors
+    /// The refusal, or the act that failed.
+    pub async fn word_here(&self, instance: &Instance, spoken: &Spoken, starts: bool) -> Result<Answer, Fault> {
+        self.act_here(instance, &OnTheSpot::Word { spoken, starts }).await
+    }
+
+    async fn act_here(&self, instance: &Instance, what: &OnTheSpot<'_>) -> Result<Answer, Fault> {
         let keeper = self.of(&instance.name);
         let keep = instance.engine.keep().ok_or_else(|| {
             Fault::refused(ErrorKind::NotAvailable, format!("{}: instances of its kind have no writer that could move", instance.name))
@@ -64,13 +77,24 @@ impl Keepers {
         if hand.control()?.boot != here.boot {
             hand.settle().await?;
         }
-        let command = stop_order(&hand.control()?);
-        let stopped = hand.order(&CancellationToken::new(), &command).await;
+        let done = match what {
+            OnTheSpot::Stop => {
+                let command = order_here(&hand.control()?, Order::Stop { for_operation: None });
+                hand.order(&CancellationToken::new(), &command).await
+            }
+            OnTheSpot::Word { spoken, starts } => hand.by_word(spoken, *starts).await,
+        };
         if let (Ok(here), Ok(look)) = (self.here().await, keep.look().await) {
             hand.tell(&here, Some(&look));
         }
-        stopped
+        done
     }
+}
+
+/// What is asked on the spot.
+enum OnTheSpot<'a> {
+    Stop,
+    Word { spoken: &'a Spoken, starts: bool },
 }
 
 impl Hand<'_> {

@@ -14,3 +14,4 @@ pub mod record;
 pub mod rejoin;
 pub mod serve;
 pub mod show;
+pub mod word;

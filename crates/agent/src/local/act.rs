@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::assignment::force::{InForce, Instance};
 use crate::keeper::kept::Keepers;
 use crate::keeper::show;
+use crate::keeper::word::Spoken;
 
 /// What is asked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,6 +24,15 @@ pub enum Request {
     Fence {
         /// Which.
         instance: InstanceName,
+    },
+    /// Open a new reign by word: a follower becomes the writer, or a stopped writer starts again.
+    Word {
+        /// Which.
+        instance: InstanceName,
+        /// What is stated.
+        spoken: Spoken,
+        /// A stopped writer starts again; else a follower is promoted.
+        starts: bool,
     },
 }
 
@@ -46,6 +56,7 @@ pub async fn act(keepers: &Keepers, in_force: &InForce, request: &Request) -> Re
             Ok(lines.join("\n"))
         }
         Request::Fence { instance } => fence(keepers, in_force, instance).await,
+        Request::Word { instance, spoken, starts } => by_word(keepers, in_force, instance, spoken, *starts).await,
     }
 }
 
@@ -85,11 +96,29 @@ fn one(kept: &Kept) -> String {
     text
 }
 
+fn assigned<'a>(in_force: &'a InForce, name: &InstanceName) -> Result<&'a Instance, Fault> {
+    in_force.instances.get(name).map(AsRef::as_ref).ok_or_else(|| {
+        Fault::refused(ErrorKind::NotFound, format!("{name} is not assigned to this agent")).hint("`muster-agent status` lists what is")
+    })
+}
+
+async fn by_word(keepers: &Keepers, in_force: &InForce, name: &InstanceName, spoken: &Spoken, starts: bool) -> Reply {
+    match keepers.word_here(assigned(in_force, name)?, spoken, starts).await? {
+        Answer::Promoted { reign, .. } => Ok(format!(
+            "{name} takes writes in {reign}, by the word of {}. What the others acknowledged and it never got is lost; their data are kept.\n\
+             Names were not moved: point your clients here, for example by `nsupdate`. The others must not be started as writers: \
+             `muster rejoin {} --instance NAME` brings each back.",
+            spoken.operator, name.component
+        )),
+        other => {
+            Err(Fault::failed(ErrorKind::Internal, format!("{name}: it answered {other:?}"))
+                .hint("please report this with the agent's log"))
+        }
+    }
+}
+
 async fn fence(keepers: &Keepers, in_force: &InForce, name: &InstanceName) -> Reply {
-    let instance = in_force.instances.get(name).ok_or_else(|| {
-        Fault::refused(ErrorKind::NotFound, format!("fence {name}: it is not assigned to this agent"))
-            .hint("`muster-agent status` lists what is")
-    })?;
+    let instance = assigned(in_force, name)?;
     let position = match keepers.stop_here(instance).await? {
         Answer::Stopped(position) => position.map_or_else(|| "not known".to_owned(), |position| position.to_string()),
         other @ (Answer::Asking(_)
@@ -114,9 +143,9 @@ async fn fence(keepers: &Keepers, in_force: &InForce, name: &InstanceName) -> Re
     ))
 }
 
-/// An operator's stop on the spot: the order of no controller, in the reign that is known here.
+/// An operator's order on the spot: of no controller, in the reign that is known here.
 #[must_use]
-pub fn stop_order(control: &muster_failover::control::Control) -> Command {
+pub fn order_here(control: &muster_failover::control::Control, order: Order) -> Command {
     let unknown = Rule { term: muster_common::counter::Term(0), id: RuleId::from_bytes([0; 16]) };
     Command {
         rule: control.rule.unwrap_or(unknown),
@@ -124,6 +153,6 @@ pub fn stop_order(control: &muster_failover::control::Control) -> Command {
         writer: control.writer.clone(),
         sequence: control.sequence,
         limit: None,
-        order: Order::Stop { for_operation: None },
+        order,
     }
 }

@@ -10,7 +10,8 @@ use muster_failover::control::{Role, Why};
 use muster_failover::directive::{Answer, Errand, ManagedAs};
 use muster_failover::look::Server;
 
-use crate::two::{Two, as_postgres};
+use crate::server::as_postgres;
+use crate::two::Two;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_runs_is_taken_over_under_load_without_an_interruption_and_nothing_before_that() {
@@ -287,6 +288,34 @@ async fn a_writer_that_was_given_up_by_word_is_stopped_rewound_and_follows_also_
         }
         assert_eq!(two.writers_permits(), 1);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_no_controller_a_word_promotes_a_follower_and_starts_a_writer_and_is_refused_while_the_other_answers() {
+    let mut two = Two::managed().await;
+    let said = |verb: &'static str, instance: &'static str, off: &'static [&'static str]| {
+        let mut arguments = vec![verb, instance, "--word", "I pulled its plug", "--operator", "ada", "--lose-at-most", "unknown"];
+        arguments.extend(off);
+        arguments
+    };
+    let (done, told) = two.muster_agent(&said("promote", "orders/ankara", &["--off", "istanbul"]));
+    assert!(!done && told.contains("istanbul is not off"), "{told}");
+    two.istanbul.kill_all();
+    let (done, told) = two.muster_agent(&said("promote", "orders/ankara", &[]));
+    assert!(!done && told.contains("--off istanbul"), "{told}");
+    let (done, told) = two.muster_agent(&said("start", "orders/ankara", &["--off", "istanbul"]));
+    assert!(!done && told.contains("is for a stopped writer"), "{told}");
+    let (done, told) = two.muster_agent(&said("promote", "orders/ankara", &["--off", "istanbul"]));
+    assert!(done && told.contains("takes writes in epoch 2"), "{told}");
+    two.ankara.sql("INSERT INTO rows VALUES (5)");
+    two.role("ankara", "that it is the writer", |role| matches!(role, Role::Writer { reign } if reign.epoch.0 == 2)).await;
+    assert!(two.path("state/keeper/orders.ankara.word-2").exists(), "the word is kept");
+    // The machine goes down and comes up, and there is nobody to ask.
+    two.reboot();
+    let (done, told) = two.muster_agent(&said("start", "orders/ankara", &["--off", "istanbul"]));
+    assert!(done && told.contains("takes writes in epoch 3"), "{told}");
+    assert_eq!(two.ankara.sql("INSERT INTO rows VALUES (6); SELECT count(*) FROM rows"), "2");
+    assert_eq!(two.writers_permits(), 1);
 }
 
 /// The same file for ever: whoever changes what is written adds a version.

@@ -5,5 +5,6 @@ mod controller;
 mod inbox;
 mod keeping;
 mod link;
+mod server;
 mod two;
 mod world;
