@@ -104,14 +104,14 @@ pub fn at_rest(
 /// One that has just started holds log that it has neither replayed nor received since.
 #[must_use]
 pub fn standby(data: &Path, control: &ControlFile, timeline: u32, replayed: Lsn, received: Option<Lsn>) -> Option<Position> {
-    let (timeline, history) = line(data, timeline.max(control.timeline))?;
-    let log = Log {
-        folder: data.join("pg_wal"),
-        segment_size: SegmentSize(control.wal_segment_size),
-        page_size: control.wal_block_size,
-        timeline,
-        history,
-    };
+    let (folder, segment_size) = (data.join("pg_wal"), SegmentSize(control.wal_segment_size));
+    let told = line(data, timeline.max(control.timeline))?;
+    // While it does not stream, it tells the timeline of its last restart point only. What it replayed beyond the fork of a newer one that
+    // it holds log of is of that one: a standby follows no line that it has already left.
+    let newest = wal_end::newest_timeline(&folder, segment_size).filter(|newest| *newest > told.0).and_then(|newest| line(data, newest));
+    let left = |newer: &(u32, Vec<muster_common::position::Fork>)| newer.1.iter().any(|fork| fork.timeline == told.0 && replayed > fork.at);
+    let (timeline, history) = newest.filter(left).unwrap_or(told);
+    let log = Log { folder, segment_size, page_size: control.wal_block_size, timeline, history };
     let more = match received {
         Some(received) if received == replayed => None,
         Some(received) if received > replayed => wal_end::end(&log, replayed, Some(received), ALLOWANCE),
