@@ -17,6 +17,8 @@ use crate::task::perform::blocking;
 
 /// How many rounds of acts one look or one order may take. More is a defect.
 pub const MOST_ROUNDS: usize = 12;
+/// How long after a look that found less than was seen before the next one is.
+const AGAIN: std::time::Duration = std::time::Duration::from_millis(300);
 
 impl Keepers {
     /// Looks, does what the look asks for, and remembers what it found.
@@ -132,7 +134,7 @@ impl Hand<'_> {
     pub async fn settle(&mut self) -> Result<(Here, Look), Fault> {
         for _ in 0..MOST_ROUNDS {
             let here = self.keepers.here().await?;
-            let look = self.keep.look().await?;
+            let look = self.look_again_where_behind().await?;
             let acts = tend(&self.control()?, &here, &look);
             if acts.is_empty() {
                 return Ok((here, look));
@@ -146,6 +148,22 @@ impl Hand<'_> {
         }
         Err(Fault::failed(ErrorKind::Internal, format!("looks at {} do not end", self.keeper.name))
             .hint("please report this with the agent's log"))
+    }
+
+    /// A look, and a second and third one where the data seem to be below what was seen of them: the first look of a process at a busy
+    /// writer knows only where its last checkpoint began. A disk that was set back stays behind.
+    async fn look_again_where_behind(&self) -> Result<Look, Fault> {
+        let mut look = self.keep.look().await?;
+        for _ in 0..2 {
+            let last = self.record().and_then(|record| record.control.last.as_ref());
+            let behind = last.zip(look.position.as_ref()).is_some_and(|(last, own)| !own.covers(last));
+            if !behind || look.server != Server::ReadWrite {
+                break;
+            }
+            tokio::time::sleep(AGAIN).await;
+            look = self.keep.look().await?;
+        }
+        Ok(look)
     }
 
     /// A lost control file: who runs under a permit goes on; who runs without one is no exception to the rule that nobody does.
