@@ -33,8 +33,7 @@ const WHERE: &str = "SELECT pg_is_in_recovery(), pg_backend_pid(),
     CASE WHEN pg_is_in_recovery() THEN NULL ELSE pg_current_wal_insert_lsn() END::text,
     CASE WHEN pg_is_in_recovery() THEN NULL ELSE substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8) END,
     pg_last_wal_replay_lsn()::text, pg_last_wal_receive_lsn()::text,
-    (SELECT greatest(c.timeline_id, r.min_recovery_end_timeline) FROM pg_control_checkpoint() c, pg_control_recovery() r),
-    (SELECT received_tli FROM pg_stat_wal_receiver WHERE status = 'streaming')";
+    (SELECT status = 'streaming' FROM pg_stat_wal_receiver)";
 
 /// What the server told.
 #[derive(Clone, Debug)]
@@ -47,7 +46,8 @@ pub struct Told {
     inserts: Option<Lsn>,
     replayed: Option<Lsn>,
     received: Option<Lsn>,
-    timeline: u32,
+    /// Of a writer.
+    timeline: Option<u32>,
     /// It streams from its upstream.
     pub streams: bool,
 }
@@ -163,12 +163,12 @@ async fn at_rest(instance: &Postgres, control: &ControlFile) -> Result<Option<Po
 
 async fn of_running(instance: &Postgres, control: &ControlFile, told: Told) -> Result<Option<Position>, Fault> {
     let data = instance.config.data_directory.clone();
-    if let (Some(flushed), Some(inserts)) = (told.flushed, told.inserts) {
-        return Ok(instance.known(|known| position::writer(&data, control, told.timeline, flushed, inserts, known)));
+    if let (Some(flushed), Some(inserts), Some(timeline)) = (told.flushed, told.inserts, told.timeline) {
+        return Ok(instance.known(|known| position::writer(&data, control, timeline, flushed, inserts, known)));
     }
     let Some(replayed) = told.replayed else { return Ok(None) };
     let control = control.clone();
-    off_runtime(move || Ok(position::standby(&data, &control, told.timeline, replayed, told.received))).await
+    off_runtime(move || Ok(position::standby(&data, &control, replayed, told.received))).await
 }
 
 /// Asks the server, on a session that is kept. `None` where it does not answer in time, or is not the one that works in these data.
@@ -216,8 +216,7 @@ fn works_in(pid: i32, data: &Path) -> bool {
 fn read(row: &Row) -> Option<Told> {
     let lsn = |at: usize| row.try_get::<_, Option<String>>(at).ok().flatten().and_then(|text| text.parse().ok());
     let file: Option<String> = row.try_get(4).ok()?;
-    let (control, streamed): (i32, Option<i32>) = (row.try_get(7).ok()?, row.try_get(8).ok()?);
-    let written = file.and_then(|text| u32::from_str_radix(&text, 16).ok());
+    let streams: Option<bool> = row.try_get(7).ok()?;
     Some(Told {
         standby: row.try_get(0).ok()?,
         backend: row.try_get(1).ok()?,
@@ -225,7 +224,7 @@ fn read(row: &Row) -> Option<Told> {
         inserts: lsn(3),
         replayed: lsn(5),
         received: lsn(6),
-        timeline: written.unwrap_or_else(|| u32::try_from(streamed.unwrap_or_default().max(control)).unwrap_or_default()),
-        streams: streamed.is_some(),
+        timeline: file.and_then(|text| u32::from_str_radix(&text, 16).ok()),
+        streams: streams.unwrap_or_default(),
     })
 }

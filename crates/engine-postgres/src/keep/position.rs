@@ -78,8 +78,13 @@ fn line(data: &Path, timeline: u32) -> Option<(u32, Vec<muster_common::position:
     data_directory::history(data, timeline).map(|history| (timeline, history.0))
 }
 
+/// A place on a line. Up to a fork it is on the timeline that was left there, whatever comes after.
 fn position(control: &ControlFile, log: Log, lsn: Lsn) -> Position {
-    Position::Postgres(PostgresPosition { system_id: control.system_id, timeline: log.timeline, history: log.history, lsn })
+    let Log { mut timeline, mut history, .. } = log;
+    while let Some(fork) = history.pop_if(|fork| lsn <= fork.at) {
+        timeline = fork.timeline;
+    }
+    Position::Postgres(PostgresPosition { system_id: control.system_id, timeline, history, lsn })
 }
 
 /// The position of data that no server works on, and what to remember for the next look; no position where more than `allowance` bytes
@@ -101,17 +106,11 @@ pub fn at_rest(
 
 /// The position of a standby that runs: it has replayed up to `replayed`, and received up to `received`. Blocks for a moment.
 ///
-/// One that has just started holds log that it has neither replayed nor received since.
+/// One that has just started holds log that it has neither replayed nor received since. The timeline is the disk's, running or not: the
+/// server tells the one that it receives, and only while it does.
 #[must_use]
-pub fn standby(data: &Path, control: &ControlFile, timeline: u32, replayed: Lsn, received: Option<Lsn>) -> Option<Position> {
-    let (folder, segment_size) = (data.join("pg_wal"), SegmentSize(control.wal_segment_size));
-    let told = line(data, timeline.max(control.timeline))?;
-    // While it does not stream, it tells the timeline of its last restart point only. What it replayed beyond the fork of a newer one that
-    // it holds log of is of that one: a standby follows no line that it has already left.
-    let newest = wal_end::newest_timeline(&folder, segment_size).filter(|newest| *newest > told.0).and_then(|newest| line(data, newest));
-    let left = |newer: &(u32, Vec<muster_common::position::Fork>)| newer.1.iter().any(|fork| fork.timeline == told.0 && replayed > fork.at);
-    let (timeline, history) = newest.filter(left).unwrap_or(told);
-    let log = Log { folder, segment_size, page_size: control.wal_block_size, timeline, history };
+pub fn standby(data: &Path, control: &ControlFile, replayed: Lsn, received: Option<Lsn>) -> Option<Position> {
+    let log = log_of(data, control)?;
     let more = match received {
         Some(received) if received == replayed => None,
         Some(received) if received > replayed => wal_end::end(&log, replayed, Some(received), ALLOWANCE),
@@ -143,4 +142,32 @@ pub fn writer(data: &Path, control: &ControlFile, timeline: u32, flushed: Lsn, i
     let flushed = known.flushed.filter(|(of, _)| *of == timeline).map(|(_, lsn)| lsn);
     let lsn = flushed.max(redo)?;
     Some(Position::Postgres(PostgresPosition { system_id: control.system_id, timeline, history, lsn }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use muster_common::position::Fork;
+
+    #[test]
+    fn a_place_up_to_a_fork_is_on_the_timeline_that_was_left_there() {
+        let mut bytes = vec![0; 8192];
+        for (at, value) in [(8_usize, 1300_u32), (216, 8192), (220, 131_072), (224, 8192), (228, 1 << 24)] {
+            bytes[at..at + 4].copy_from_slice(&value.to_le_bytes());
+        }
+        let crc = crc32c::crc32c(&bytes[..288]);
+        bytes[288..292].copy_from_slice(&crc.to_le_bytes());
+        let control = crate::control_file::parse(&bytes).unwrap();
+        let log = Log {
+            folder: "/srv/pg/pg_wal".into(),
+            segment_size: SegmentSize(1 << 24),
+            page_size: 8192,
+            timeline: 3,
+            history: vec![Fork { timeline: 1, at: Lsn(100) }, Fork { timeline: 2, at: Lsn(200) }],
+        };
+        for (lsn, timeline, history) in [(50, 1, 0), (100, 1, 0), (101, 2, 1), (200, 2, 1), (201, 3, 2)] {
+            let Position::Postgres(found) = position(&control, log.clone(), Lsn(lsn));
+            assert_eq!((found.timeline, found.history.len()), (timeline, history), "{lsn}");
+        }
+    }
 }
