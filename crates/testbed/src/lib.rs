@@ -18,6 +18,7 @@ pub mod faketime;
 pub mod janitor;
 pub mod network;
 pub mod operator;
+pub mod orders;
 pub mod port;
 pub mod postgres;
 pub mod process;
