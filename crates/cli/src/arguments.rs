@@ -82,6 +82,24 @@ pub enum Command {
     Release(command::release::Arguments),
     /// Runs programs that agents' own files declare.
     Hook(command::hook::Arguments),
+    /// Keeps what runs from now on: who may write is decided by Muster then.
+    Manage(command::manage::Arguments),
+    /// What stands against a move of the writer now, with evidence and its age. Does nothing.
+    Preflight(command::preflight::Arguments),
+    /// Changes the writer, planned: nothing is lost, or it goes back.
+    Switchover(command::switchover::Arguments),
+    /// Changes the writer because the old one is gone.
+    Failover(command::failover::Arguments),
+    /// Stops an instance; it stays stopped until somebody lifts it.
+    Fence(command::fence::Arguments),
+    /// Lifts a fence: the writer starts again when it is confirmed.
+    Unfence(command::unfence::Arguments),
+    /// Lets what wrote before, or was left behind, follow the writer again.
+    Rejoin(command::rejoin::Arguments),
+    /// Gives a word, or accepts a loss, for an operation that waits for it.
+    Approve(command::approve::Arguments),
+    /// Refuses what an operation waits for: it goes back where it can.
+    Reject(command::reject::Arguments),
     /// Lists operations, newest first.
     Ops(command::ops::Arguments),
     /// All that happened to one operation, and why it failed.
@@ -178,6 +196,15 @@ pub async fn run(arguments: Arguments) -> Result<Exit, Fault> {
         Command::Hold(arguments) => command::hold::run(&app, arguments).await,
         Command::Release(arguments) => command::release::run(&app, arguments).await,
         Command::Hook(arguments) => command::hook::run(&app, arguments).await,
+        Command::Manage(arguments) => command::manage::run(&app, arguments).await,
+        Command::Preflight(arguments) => command::preflight::run(&app, arguments).await,
+        Command::Switchover(arguments) => command::switchover::run(&app, arguments).await,
+        Command::Failover(arguments) => command::failover::run(&app, arguments).await,
+        Command::Fence(arguments) => command::fence::run(&app, arguments).await,
+        Command::Unfence(arguments) => command::unfence::run(&app, arguments).await,
+        Command::Rejoin(arguments) => command::rejoin::run(&app, arguments).await,
+        Command::Approve(arguments) => command::approve::run(&app, arguments).await,
+        Command::Reject(arguments) => command::reject::run(&app, arguments).await,
         Command::Ops(arguments) => command::ops::run(&app, arguments).await,
         Command::Logs(arguments) => command::logs::run(&app, arguments).await,
         Command::Watch(arguments) => command::watch::run(&app, arguments).await,

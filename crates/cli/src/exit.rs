@@ -148,7 +148,8 @@ fn found_damage(operation: &Operation) -> bool {
             | operation::Result::Verify(_)
             | operation::Result::Prune(_)
             | operation::Result::Hold(_)
-            | operation::Result::Hook(_),
+            | operation::Result::Hook(_)
+            | operation::Result::Move(_),
         )
         | None => false,
     }

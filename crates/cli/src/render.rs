@@ -11,6 +11,7 @@ pub mod findings;
 pub mod hooks;
 pub mod logs;
 pub mod loss;
+pub mod moves;
 pub mod operation;
 pub mod pause;
 pub mod points;

@@ -350,6 +350,14 @@ impl ShardRecord {
         Self { superseded, phase: Phase::Steady, possible: BTreeMap::new(), ..self.clone() }
     }
 
+    /// `instance` follows the writer of the present reign, from data that fit it: it is no longer superseded.
+    #[must_use]
+    pub fn rejoined(&self, instance: &Name) -> Self {
+        let mut superseded = self.superseded.clone();
+        superseded.remove(instance);
+        Self { superseded, ..self.clone() }
+    }
+
     /// Confirms that the recorded writer may start again. It must be durable in the journal, with its time, before it is told; while it
     /// lasts no word about this instance is taken.
     ///

@@ -8,6 +8,7 @@ mod control_plane;
 mod controller_store;
 mod cookbook;
 mod deployment;
+mod disaster;
 mod dump;
 mod faults_crowds;
 mod faults_ledger;

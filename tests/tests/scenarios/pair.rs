@@ -19,8 +19,10 @@ fn a_standby_at_the_other_site_streams_and_both_are_seen() {
         sites.folder_repository().await?;
         sites.postgres_pair("orders-db", &writer, &standby).await?;
         writer.execute("postgres", "create table t as select 1 as n").await?;
-        until("the row to arrive", SOON, async || Ok(standby.value("postgres", "select count(*) from t").await.is_ok_and(|rows| rows == "1")))
-            .await?;
+        until("the row to arrive", SOON, async || {
+            Ok(standby.value("postgres", "select count(*) from t").await.is_ok_and(|rows| rows == "1"))
+        })
+        .await?;
         let page = sites.operator.says(&["status", "orders-db"]).await?;
         println!("{page}");
         ensure!(page.contains("standby"), "{page}");

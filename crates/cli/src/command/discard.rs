@@ -69,7 +69,8 @@ fn lost(restore: &Operation, now: Timestamp) -> String {
             | operation::Result::Verify(_)
             | operation::Result::Prune(_)
             | operation::Result::Hold(_)
-            | operation::Result::Hook(_),
+            | operation::Result::Hook(_)
+            | operation::Result::Move(_),
         )
         | None => {
             format!("{title}: what it kept aside is removed for good.\n")

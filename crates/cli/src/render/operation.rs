@@ -11,7 +11,7 @@ use muster_wire::proto::v1::{
 use super::amount::{
     NOTHING, age, bytes, count, counted, instant, instant_or_nothing, position, read_duration, read_instant, rounded, short,
 };
-use super::{fault, hooks, retention, table};
+use super::{fault, hooks, moves, retention, table};
 use crate::exit::has_ended;
 
 /// `backup`.
@@ -27,6 +27,13 @@ pub const fn kind(operation: &OperationKind) -> &'static str {
         OperationKind::Prune => "prune",
         OperationKind::Hold => "hold",
         OperationKind::Hook => "hook",
+        OperationKind::Order => "order",
+        OperationKind::Manage => "manage",
+        OperationKind::Switchover => "switchover",
+        OperationKind::Failover => "failover",
+        OperationKind::Fence => "fence",
+        OperationKind::Unfence => "unfence",
+        OperationKind::Rejoin => "rejoin",
     }
 }
 
@@ -161,6 +168,7 @@ fn result(operation: &Operation, now: Timestamp) -> String {
         Some(operation::Result::Prune(prune)) => retention::prune(prune),
         Some(operation::Result::Hold(hold)) => retention::hold(hold),
         Some(operation::Result::Hook(_)) => String::new(),
+        Some(operation::Result::Move(done)) => moves::result(done),
         Some(operation::Result::Discard(discard)) => format!("  {} is removed\n", discard.path),
     }
 }

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use muster_common::name::{InstanceName, Name};
+use muster_failover::directive::Kept;
 use muster_wire::proto::agent::v1::ObservationReport;
 use muster_wire::proto::v1::{InstanceRole, KeptDirectory, Observation, Position, position};
 use tokio::sync::watch;
@@ -36,17 +37,27 @@ impl Seen {
     }
 }
 
+/// What the keeper of an instance reported last.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Reported {
+    /// The report.
+    pub kept: Kept,
+    /// When it arrived here.
+    pub arrived: Instant,
+}
+
 /// The last observation of every declared instance. Clones are the same registry.
 #[derive(Clone, Debug)]
 pub struct Observations {
     shared: Arc<Mutex<BTreeMap<InstanceName, Seen>>>,
+    kept: Arc<Mutex<BTreeMap<InstanceName, Reported>>>,
     turned: Arc<Mutex<BTreeSet<Name>>>,
     changes: watch::Sender<u64>,
 }
 
 impl Default for Observations {
     fn default() -> Self {
-        Self { shared: Arc::default(), turned: Arc::default(), changes: watch::Sender::new(0) }
+        Self { shared: Arc::default(), kept: Arc::default(), turned: Arc::default(), changes: watch::Sender::new(0) }
     }
 }
 
@@ -90,9 +101,24 @@ impl Observations {
         self.lock().get(instance).cloned()
     }
 
+    /// Takes a keeper's report in. The instance was checked to be the agent's own.
+    pub fn keep(&self, kept: Kept, now: Instant) {
+        let mut reports = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        reports.insert(kept.instance.clone(), Reported { kept, arrived: now });
+        drop(reports);
+        self.changes.send_modify(|number| *number += 1);
+    }
+
+    /// What the keeper of an instance reported last. `None`: nothing since this process started.
+    #[must_use]
+    pub fn kept_of(&self, instance: &InstanceName) -> Option<Reported> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).get(instance).cloned()
+    }
+
     /// Forgets what is no longer declared.
     pub fn keep_only(&self, declared: &BTreeSet<InstanceName>) {
         self.lock().retain(|instance, _| declared.contains(instance));
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).retain(|instance, _| declared.contains(instance));
         self.changes.send_modify(|number| *number += 1);
     }
 

@@ -18,10 +18,11 @@ use muster_common::time::Timestamp;
 use muster_service::clock;
 use muster_wire::LINK_PROTOCOL;
 use muster_wire::convert::{duration_to_proto, timestamp_from_proto, timestamp_to_proto};
+use muster_wire::failover::kept::kept_from_proto;
 use muster_wire::proto::agent::v1::session_request::Message as FromAgent;
 use muster_wire::proto::agent::v1::session_response::Message as ToAgent;
 use muster_wire::proto::agent::v1::{
-    AgentHeartbeat, ControllerHeartbeat, Goodbye, Hello, ObservationReport, SessionRequest, SessionResponse, Trust, Welcome,
+    AgentHeartbeat, ControllerHeartbeat, Goodbye, Hello, KeptReport, ObservationReport, SessionRequest, SessionResponse, Trust, Welcome,
 };
 use muster_wire::status::status;
 use opentelemetry::KeyValue;
@@ -257,8 +258,10 @@ impl Session {
                 self.observe(report);
                 return Ok(());
             }
-            // What keepers report is taken up with the operations that move a writer.
-            Some(FromAgent::Kept(_)) => return Ok(()),
+            Some(FromAgent::Kept(report)) => {
+                self.keep(&report);
+                return Ok(());
+            }
             Some(FromAgent::Applied(applied)) => {
                 self.shared.roster.applied(&self.peer.agent, applied.revision, applied.problems);
                 return Ok(());
@@ -314,6 +317,26 @@ impl Session {
             // It may have been declared no longer while the report was under way: no word about that.
             None => {}
             Some((keeper, site)) => self.refuse(&format!("an observation of {name}, which agent {site}/{keeper} keeps")),
+        }
+    }
+
+    /// Believes a keeper's report if the instance is the agent's own.
+    fn keep(&self, report: &KeptReport) {
+        let kept = match kept_from_proto(report) {
+            Ok(kept) => kept,
+            Err(fault) => return self.refuse(&format!("a keeper's report that cannot be read: {}", fault.message)),
+        };
+        let declared = self.shared.assigner.declared();
+        let keeper = declared
+            .instances_of(&kept.instance.component)
+            .find(|instance| instance.name == kept.instance)
+            .map(|instance| (instance.agent, instance.site));
+        match keeper {
+            Some((keeper, site)) if keeper == self.peer.agent && site == self.peer.site => {
+                self.shared.observations.keep(kept, Instant::now());
+            }
+            None => {}
+            Some((keeper, site)) => self.refuse(&format!("a report of {}, which agent {site}/{keeper} keeps", kept.instance)),
         }
     }
 

@@ -9,6 +9,7 @@ pub mod authority;
 pub mod enrollment;
 pub mod fleet;
 pub mod inventory;
+pub mod moves;
 pub mod operations;
 pub mod pausing;
 pub mod recovery;

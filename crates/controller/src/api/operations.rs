@@ -14,12 +14,14 @@ use muster_wire::page;
 use muster_wire::proto::v1::operation_service_server::OperationService;
 use muster_wire::proto::v1::operation_service_watch_response::Update;
 use muster_wire::proto::v1::{
-    CancelRequest, CancelResponse, DiscardRequest, DiscardResponse, OperationServiceGetRequest, OperationServiceGetResponse,
-    OperationServiceListRequest, OperationServiceListResponse, OperationServiceWatchRequest, OperationServiceWatchResponse, OperationState,
-    ResolveRequest, ResolveResponse, RetryRequest, RetryResponse, WaitRequest, WaitResponse,
+    ApproveRequest, ApproveResponse, CancelRequest, CancelResponse, DiscardRequest, DiscardResponse, OperationServiceGetRequest,
+    OperationServiceGetResponse, OperationServiceListRequest, OperationServiceListResponse, OperationServiceWatchRequest,
+    OperationServiceWatchResponse, OperationState, RejectRequest, RejectResponse, ResolveRequest, ResolveResponse, RetryRequest,
+    RetryResponse, WaitRequest, WaitResponse,
 };
 use tonic::{Request, Response, Status};
 
+use super::moves::approval;
 use super::recovery::asked;
 use super::{Api, answer, caller_of, digest, request_id, status, subject_of};
 use crate::operation::asked::{Asked, What};
@@ -91,6 +93,26 @@ impl OperationService for Api {
         let resolved = async move { operations.resolve(&message.id, &caller, message.succeeded, &message.word).await };
         let operation = self.detached("resolve", resolved).await?;
         Ok(Response::new(ResolveResponse { operation: Some(operation) }))
+    }
+
+    async fn approve(&self, request: Request<ApproveRequest>) -> Result<Response<ApproveResponse>, Status> {
+        let caller = subject_of(&request)?;
+        let message = request.into_inner();
+        let approval = approval(&message.words, message.accept_loss.as_ref()).map_err(status)?;
+        let operations = self.agents.operations.clone();
+        let approved = async move { operations.approve(&message.id, &caller, approval).await };
+        let operation = self.detached("approve", approved).await?;
+        Ok(Response::new(ApproveResponse { operation: Some(operation) }))
+    }
+
+    async fn reject(&self, request: Request<RejectRequest>) -> Result<Response<RejectResponse>, Status> {
+        let caller = subject_of(&request)?;
+        let message = request.into_inner();
+        bounded(&message.reason, "reason").map_err(status)?;
+        let operations = self.agents.operations.clone();
+        let rejected = async move { operations.cancel(&message.id, &caller, &format!("not approved: {}", message.reason)).await };
+        let operation = self.detached("reject", rejected).await?;
+        Ok(Response::new(RejectResponse { operation: Some(operation) }))
     }
 
     async fn discard(&self, request: Request<DiscardRequest>) -> Result<Response<DiscardResponse>, Status> {

@@ -6,8 +6,9 @@ use muster_wire::convert::{name_from_proto, optional_name_from_proto};
 use muster_wire::proto::v1::recovery_service_server::RecoveryService;
 use muster_wire::proto::v1::restore_request::Target;
 use muster_wire::proto::v1::{
-    BackupRequest, BackupResponse, DumpScope, Operation, RestoreRequest, RestoreResponse, RunHookRequest, RunHookResponse, VerifyRequest,
-    VerifyResponse,
+    BackupRequest, BackupResponse, DumpScope, FailoverRequest, FailoverResponse, FenceRequest, FenceResponse, ManageRequest,
+    ManageResponse, Operation, PreflightRequest, PreflightResponse, RejoinRequest, RejoinResponse, RestoreRequest, RestoreResponse,
+    RunHookRequest, RunHookResponse, SwitchoverRequest, SwitchoverResponse, UnfenceRequest, UnfenceResponse, VerifyRequest, VerifyResponse,
 };
 use tonic::{Request, Response, Status};
 
@@ -82,10 +83,38 @@ impl RecoveryService for Api {
         let operation = self.start(asked.map_err(status)?).await?;
         Ok(Response::new(RunHookResponse { operation: Some(operation) }))
     }
+
+    async fn manage(&self, request: Request<ManageRequest>) -> Result<Response<ManageResponse>, Status> {
+        Ok(Response::new(ManageResponse { operation: Some(self.start_move(request).await?) }))
+    }
+
+    async fn switchover(&self, request: Request<SwitchoverRequest>) -> Result<Response<SwitchoverResponse>, Status> {
+        Ok(Response::new(SwitchoverResponse { operation: Some(self.start_move(request).await?) }))
+    }
+
+    async fn failover(&self, request: Request<FailoverRequest>) -> Result<Response<FailoverResponse>, Status> {
+        Ok(Response::new(FailoverResponse { operation: Some(self.start_move(request).await?) }))
+    }
+
+    async fn fence(&self, request: Request<FenceRequest>) -> Result<Response<FenceResponse>, Status> {
+        Ok(Response::new(FenceResponse { operation: Some(self.start_move(request).await?) }))
+    }
+
+    async fn unfence(&self, request: Request<UnfenceRequest>) -> Result<Response<UnfenceResponse>, Status> {
+        Ok(Response::new(UnfenceResponse { operation: Some(self.start_move(request).await?) }))
+    }
+
+    async fn rejoin(&self, request: Request<RejoinRequest>) -> Result<Response<RejoinResponse>, Status> {
+        Ok(Response::new(RejoinResponse { operation: Some(self.start_move(request).await?) }))
+    }
+
+    async fn preflight(&self, request: Request<PreflightRequest>) -> Result<Response<PreflightResponse>, Status> {
+        self.look_before(request).await
+    }
 }
 
 /// Stop 1 of the spine: the call is allowed and nothing is journaled yet.
-fn asked_failpoint() -> Result<(), Status> {
+pub(super) fn asked_failpoint() -> Result<(), Status> {
     muster_failpoint::hit("controller.stop1.asked")
         .map_err(|injected| status(Fault::refused(ErrorKind::Unavailable, injected.to_string()).hint("a test asked for it")))
 }

@@ -131,11 +131,20 @@ fn took(state: &State, finished: Timestamp) -> Option<Duration> {
                 | Done::Discard { .. }
                 | Done::Prune(_)
                 | Done::Hold(_)
-                | Done::Hook { .. },
+                | Done::Hook { .. }
+                | Done::Order(_)
+                | Done::Move(_),
             )
             | None => None,
         },
-        Task::Backup(_) | Task::Check(_) | Task::Discard(_) | Task::Prune(_) | Task::Hold(_) | Task::Hook(_) => None,
+        Task::Backup(_)
+        | Task::Check(_)
+        | Task::Discard(_)
+        | Task::Prune(_)
+        | Task::Hold(_)
+        | Task::Hook(_)
+        | Task::Order(_)
+        | Task::Move(_) => None,
     }
 }
 
@@ -149,9 +158,15 @@ pub(crate) async fn verification(connection: &mut Connection, component: &Name) 
     let state = journal::read(&last)?.state;
     let point = match &state.task {
         Task::Verify(task) => task.point.to_string(),
-        Task::Backup(_) | Task::Restore(_) | Task::Check(_) | Task::Discard(_) | Task::Prune(_) | Task::Hold(_) | Task::Hook(_) => {
-            String::new()
-        }
+        Task::Backup(_)
+        | Task::Restore(_)
+        | Task::Check(_)
+        | Task::Discard(_)
+        | Task::Prune(_)
+        | Task::Hold(_)
+        | Task::Hook(_)
+        | Task::Order(_)
+        | Task::Move(_) => String::new(),
     };
     Ok(Some(VerificationStatus {
         operation_id: state.id.to_string(),

@@ -11,16 +11,24 @@ use muster_common::fault::{ErrorKind, Fault};
 use muster_common::id::{OperationId, PointId};
 use muster_common::name::Name;
 use muster_common::time::Timestamp;
+use muster_failover::directive::Upstream;
+use muster_wire::failover::position_from_proto;
 use muster_wire::nearest::did_you_mean;
+use muster_wire::proto::v1::instance_spec::Engine;
 use muster_wire::proto::v1::resource::Spec;
-use muster_wire::proto::v1::{ComponentSpec, ResourceKind};
+use muster_wire::proto::v1::{ComponentSpec, InstanceSpec, ResourceKind};
 
 use crate::operation::asked::{Asked, Run, What};
 use crate::operation::conflict;
-use crate::operation::fleet::Fleet;
+use crate::operation::event::Event;
+use crate::operation::fleet::{Fleet, Instance};
 use crate::operation::journal::{self, Journaled};
 use crate::operation::kind::Phase;
 use crate::operation::kinds::{Settled, backup, check, discard, hold, hook, prune, restore, verify};
+use crate::operation::life;
+use crate::operation::moves::settle;
+use crate::operation::moves::task::Moving;
+use crate::operation::moves::view::Member;
 use crate::operation::retry;
 use crate::operation::shared::{Shared, pass};
 use crate::operation::state::State;
@@ -107,7 +115,7 @@ async fn remembered(connection: &mut Connection, asked: &Asked, now: Timestamp) 
 fn begin(asked: &Asked, settled: Settled, now: Timestamp) -> State {
     let limit = asked.stall_limit.unwrap_or(STALL_LIMIT);
     let kept = retry::kept(&asked.what, &settled.task);
-    State {
+    let state = State {
         id: OperationId::from_bytes(rand::random()),
         task: settled.task,
         target: settled.target,
@@ -122,12 +130,29 @@ fn begin(asked: &Asked, settled: Settled, now: Timestamp) -> State {
         asked: Some(kept),
         hooks: settled.hooks,
         ran: Vec::new(),
+        moving: Moving::default(),
         phase: Phase::Pending,
         steps: Vec::new(),
         cancel: None,
         finished: None,
         fault: None,
         done: None,
+    };
+    match &asked.what {
+        // What was said with the request counts as said to the operation.
+        What::Move(wanted) if !wanted.approval.is_empty() => {
+            let approved = Event::Approved { by: asked.caller.clone(), approval: wanted.approval.clone() };
+            life::apply(state, &approved, now)
+        }
+        What::Move(_)
+        | What::Backup(_)
+        | What::Restore(_)
+        | What::Check(_)
+        | What::Discard { .. }
+        | What::Verify(_)
+        | What::Prune(_)
+        | What::Hold(_)
+        | What::Hook(_) => state,
     }
 }
 
@@ -180,6 +205,11 @@ async fn settle(shared: &Shared, connection: &mut Connection, what: &What) -> Re
             let fleet = fleet(shared, connection, &asked.component).await?;
             hook::settle(asked, &fleet)
         }
+        What::Move(asked) => {
+            let fleet = fleet(shared, connection, &asked.component).await?;
+            let members = members(shared, connection, &asked.component).await?;
+            settle::settle(asked, &fleet, &members)
+        }
         What::Discard { restore } => {
             let restore = find(connection, restore).await?.state;
             let kept = shards::get(connection, &restore.target.component).await?;
@@ -194,6 +224,49 @@ pub(super) async fn fleet(shared: &Shared, connection: &mut Connection, componen
     let shard = shards::get(connection, component).await?;
     let connected = |agent: &Name| shared.is_heard(agent);
     Fleet::assemble(component, &spec, shard, connected, |instance| shared.observations.of(instance), Instant::now())
+}
+
+/// The instances of a component as a move sees them.
+pub(super) async fn members(shared: &Shared, connection: &mut Connection, component: &Name) -> Result<Vec<Member>, Fault> {
+    let spec = component_spec(connection, component).await?;
+    let fleet = fleet(shared, connection, component).await?;
+    let now = Instant::now();
+    Ok(fleet.instances.iter().zip(&spec.instances).map(|(instance, declared)| member(shared, &fleet, instance, declared, now)).collect())
+}
+
+fn member(shared: &Shared, fleet: &Fleet, instance: &Instance, declared: &InstanceSpec, now: Instant) -> Member {
+    let name = fleet.full_name(instance);
+    let seen = shared.observations.of(&name);
+    let reported = shared.observations.kept_of(&name);
+    let looked = seen
+        .as_ref()
+        .and_then(|seen| Some((position_from_proto(seen.observation.position.as_ref(), "position").ok().flatten()?, seen.age(now))));
+    let told =
+        reported.as_ref().and_then(|reported| Some((reported.kept.position.clone()?, now.saturating_duration_since(reported.arrived))));
+    let known = reported.as_ref().and_then(|reported| reported.kept.known.as_ref());
+    Member {
+        name: instance.name.clone(),
+        agent: instance.agent.clone(),
+        site: declared.site.clone(),
+        connected: instance.connected,
+        role: instance.role,
+        // The newer of what was seen and what its keeper told.
+        position: looked.into_iter().chain(told).min_by_key(|(_, age)| *age),
+        kept: known.map(|known| known.role.clone()),
+        asks: reported.as_ref().and_then(|reported| reported.kept.asks),
+        upstream: upstream(&instance.name, declared),
+    }
+}
+
+/// Where others reach an instance. A socket folder is of its own machine only.
+fn upstream(name: &Name, declared: &InstanceSpec) -> Option<Upstream> {
+    let address = match declared.engine.as_ref()? {
+        Engine::Postgres(postgres) => &postgres.address,
+        Engine::Files(_) => return None,
+    };
+    let (host, port) = address.rsplit_once(':').filter(|(host, _)| !host.is_empty() && !host.starts_with('/'))?;
+    let port = port.parse().ok()?;
+    Some(Upstream { instance: name.clone(), host: host.to_owned(), port, user: String::new(), slot: String::new() })
 }
 
 /// What is declared of a component.

@@ -7,6 +7,7 @@ use muster_common::name::Name;
 use muster_common::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::operation::moves::task::Approval;
 use crate::schedule::lane::Lane;
 
 /// A request for an operation.
@@ -66,6 +67,8 @@ pub enum What {
     Hold(AskedHold),
     /// Run a hook by itself.
     Hook(AskedHook),
+    /// Decide who may write.
+    Move(AskedMove),
 }
 
 /// See `muster.v1.BackupRequest`.
@@ -203,4 +206,56 @@ pub struct AskedHook {
     pub instance: Name,
     /// The hook.
     pub hook: Name,
+}
+
+/// See `muster.v1.SwitchoverRequest` and those beside it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AskedMove {
+    /// The component.
+    pub component: Name,
+    /// What.
+    pub what: Move,
+    /// What is stated of machines that do not answer, and what may be lost.
+    #[serde(default, skip_serializing_if = "Approval::is_empty")]
+    pub approval: Approval,
+}
+
+/// What decides who may write.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Move {
+    /// Keep what runs.
+    Manage {
+        /// Who writes.
+        writer: Name,
+    },
+    /// Change the writer, planned.
+    Switchover {
+        /// The next one.
+        to: Name,
+        /// How long the stopped one waits before it asks to come back.
+        stop_limit: Option<Duration>,
+    },
+    /// Change the writer because the old one is gone.
+    Failover {
+        /// The next one. `None`: whoever loses least.
+        to: Option<Name>,
+    },
+    /// Stop an instance.
+    Fence {
+        /// Which. `None`: the writer.
+        instance: Option<Name>,
+    },
+    /// Start the stopped writer again.
+    Unfence {
+        /// Which. `None`: the recorded writer.
+        instance: Option<Name>,
+        /// Its own agent asked.
+        by_itself: bool,
+    },
+    /// Make it follow again.
+    Rejoin {
+        /// Which.
+        instance: Name,
+    },
 }

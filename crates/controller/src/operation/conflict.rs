@@ -7,6 +7,7 @@ use muster_common::fault::{ErrorKind, Fault};
 
 use crate::operation::asked::Place;
 use crate::operation::kind::Phase;
+use crate::operation::moves::task::Task as Move;
 use crate::operation::state::{State, Task};
 
 /// What an operation holds while it has not ended.
@@ -32,11 +33,17 @@ pub enum Claim {
     Hold,
     /// Runs a hook by itself.
     Hook,
+    /// Does as a move says, which holds what is needed.
+    Order,
+    /// Decides who may write, in peace.
+    Move,
+    /// Decides it because something is lost: it waits for nobody who works on what is lost.
+    Emergency,
 }
 
 impl Claim {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 13] = [
         Self::Backup,
         Self::RestoreHere,
         Self::RestoreBeside,
@@ -47,6 +54,9 @@ impl Claim {
         Self::Prune,
         Self::Hold,
         Self::Hook,
+        Self::Order,
+        Self::Move,
+        Self::Emergency,
     ];
 }
 
@@ -78,14 +88,29 @@ pub fn claim(task: &Task) -> Claim {
         Task::Prune(_) => Claim::Prune,
         Task::Hold(_) => Claim::Hold,
         Task::Hook(_) => Claim::Hook,
+        Task::Order(_) => Claim::Order,
+        Task::Move(Move::Failover { .. } | Move::Fence { .. }) => Claim::Emergency,
+        Task::Move(Move::Manage { .. } | Move::Switchover { .. } | Move::Unfence { .. } | Move::Rejoin { .. }) => Claim::Move,
     }
 }
 
 /// The table. It reads the same both ways.
 #[must_use]
 pub const fn overlap(new: Claim, held: Claim) -> Overlap {
-    use Claim::{Backup, Check, Discard, Hold, Hook, Plan, Prune, RestoreBeside, RestoreHere, Verify};
+    use Claim::{Backup, Check, Discard, Emergency, Hold, Hook, Move, Order, Plan, Prune, RestoreBeside, RestoreHere, Verify};
     match (new, held) {
+        // A part of a move: what it needs, the move holds.
+        (
+            Order,
+            Backup | RestoreHere | RestoreBeside | Plan | Check | Discard | Verify | Prune | Hold | Hook | Order | Move | Emergency,
+        )
+        | (Backup | RestoreHere | RestoreBeside | Plan | Check | Discard | Verify | Prune | Hold | Hook | Move | Emergency, Order) => {
+            Overlap::Free
+        }
+        // One decides who may write, and nobody brings data back meanwhile.
+        (Move | Emergency, Move | Emergency | RestoreHere | Backup) | (RestoreHere | Backup, Move | Emergency) => Overlap::NotInOneShard,
+        (Move | Emergency, Plan | Check | Verify | Hold | Hook | Prune | Discard | RestoreBeside)
+        | (Plan | Check | Verify | Hold | Hook | Prune | Discard | RestoreBeside, Move | Emergency) => Overlap::Free,
         // Asking, checking and verifying lock nothing.
         (Plan | Check | Verify | Hold, Backup | RestoreHere | RestoreBeside | Plan | Check | Discard | Verify | Prune | Hold | Hook)
         | (Backup | RestoreHere | RestoreBeside | Discard | Prune | Hook, Plan | Check | Verify | Hold) => Overlap::Free,
@@ -110,64 +135,14 @@ pub const fn overlap(new: Claim, held: Claim) -> Overlap {
 
 /// Whether `new` would do again what an operation with an unknown outcome may have done.
 const fn repeats(new: Claim, held: Claim) -> bool {
-    match (new, held) {
-        (Claim::Backup, Claim::Backup) | (Claim::Discard, Claim::Discard) | (Claim::Hook, Claim::Hook) => true,
-        (Claim::RestoreHere | Claim::RestoreBeside, Claim::RestoreHere | Claim::RestoreBeside) => true,
-        (
-            Claim::Backup,
-            Claim::RestoreHere
-            | Claim::RestoreBeside
-            | Claim::Plan
-            | Claim::Check
-            | Claim::Discard
-            | Claim::Verify
-            | Claim::Prune
-            | Claim::Hold
-            | Claim::Hook,
-        )
-        | (
-            Claim::RestoreHere | Claim::RestoreBeside,
-            Claim::Backup | Claim::Plan | Claim::Check | Claim::Discard | Claim::Verify | Claim::Prune | Claim::Hold | Claim::Hook,
-        )
-        | (
-            Claim::Discard,
-            Claim::Backup
-            | Claim::RestoreHere
-            | Claim::RestoreBeside
-            | Claim::Plan
-            | Claim::Check
-            | Claim::Verify
-            | Claim::Prune
-            | Claim::Hold
-            | Claim::Hook,
-        )
-        | (
-            // A prune goes on where the one before it stopped.
-            Claim::Plan | Claim::Check | Claim::Verify | Claim::Prune | Claim::Hold,
-            Claim::Backup
-            | Claim::RestoreHere
-            | Claim::RestoreBeside
-            | Claim::Plan
-            | Claim::Check
-            | Claim::Discard
-            | Claim::Verify
-            | Claim::Prune
-            | Claim::Hold
-            | Claim::Hook,
-        )
-        | (
-            Claim::Hook,
-            Claim::Backup
-            | Claim::RestoreHere
-            | Claim::RestoreBeside
-            | Claim::Plan
-            | Claim::Check
-            | Claim::Discard
-            | Claim::Verify
-            | Claim::Prune
-            | Claim::Hold,
-        ) => false,
-    }
+    matches!(
+        (new, held),
+        (Claim::Backup, Claim::Backup)
+            | (Claim::Discard, Claim::Discard)
+            | (Claim::Hook, Claim::Hook)
+            | (Claim::RestoreHere | Claim::RestoreBeside, Claim::RestoreHere | Claim::RestoreBeside)
+            | (Claim::Move | Claim::Emergency, Claim::Move | Claim::Emergency)
+    )
 }
 
 /// Refuses `new` where one of the unfinished operations holds what it needs.
@@ -184,6 +159,9 @@ pub fn admit<'a>(new: &State, unfinished: impl IntoIterator<Item = &'a State>) -
 
 fn stands_against(new: &State, wanted: Claim, held: &State) -> bool {
     let has = claim(&held.task);
+    if goes_before(wanted, has, held) {
+        return false;
+    }
     let overlaps = match overlap(wanted, has) {
         Overlap::Free => false,
         Overlap::NotOnOneInstance => new.target == held.target,
@@ -195,6 +173,42 @@ fn stands_against(new: &State, wanted: Claim, held: &State) -> bool {
         Phase::Succeeded | Phase::Failed | Phase::Cancelled => false,
     };
     overlaps && counts
+}
+
+/// Whether `new` does not wait for `held`: what is lost must not hold up who replaces it, and a move that is past its point of no return
+/// and goes no further is gone on from by a failover.
+fn goes_before(wanted: Claim, has: Claim, held: &State) -> bool {
+    match (wanted, has) {
+        (Claim::Emergency, Claim::Backup | Claim::RestoreHere) => true,
+        (Claim::Emergency, Claim::Move | Claim::Emergency) => held.has_moved(),
+        (
+            Claim::Emergency,
+            Claim::RestoreBeside
+            | Claim::Plan
+            | Claim::Check
+            | Claim::Discard
+            | Claim::Verify
+            | Claim::Prune
+            | Claim::Hold
+            | Claim::Hook
+            | Claim::Order,
+        )
+        | (
+            Claim::Backup
+            | Claim::RestoreHere
+            | Claim::RestoreBeside
+            | Claim::Plan
+            | Claim::Check
+            | Claim::Discard
+            | Claim::Verify
+            | Claim::Prune
+            | Claim::Hold
+            | Claim::Hook
+            | Claim::Order
+            | Claim::Move,
+            _,
+        ) => false,
+    }
 }
 
 fn refusal(new: &State, holder: &State) -> Fault {

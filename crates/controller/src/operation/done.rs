@@ -14,6 +14,7 @@ use muster_wire::convert::{
     duration_from_proto, duration_to_proto, fault_from_proto, id_from_proto, postgres_position_from_proto, postgres_position_to_proto,
     required, timestamp_from_proto, timestamp_to_proto,
 };
+use muster_wire::failover::directive::answer_from_proto;
 use muster_wire::proto::agent::v1::{TaskOutcome, task_outcome};
 use muster_wire::proto::v1;
 use serde::{Deserialize, Serialize};
@@ -57,6 +58,10 @@ pub enum Done {
         /// Which.
         hook: String,
     },
+    /// An instance did as it was told.
+    Order(Box<muster_failover::directive::Answer>),
+    /// Who may write was decided.
+    Move(Box<crate::operation::moves::task::Done>),
 }
 
 /// See `muster.v1.VerifyResult`.
@@ -204,11 +209,7 @@ pub fn outcome_from_proto(outcome: &TaskOutcome) -> Result<Outcome, Fault> {
         task_outcome::Outcome::Prune(done) => Outcome::Done(Done::Prune(prune::PruneDone::from_proto(done)?)),
         task_outcome::Outcome::Hold(done) => Outcome::Done(Done::Hold(prune::HoldDone::from_proto(done)?)),
         task_outcome::Outcome::Hook(done) => Outcome::Done(Done::Hook { hook: done.hook.clone() }),
-        // Taken up with the operations that move a writer.
-        task_outcome::Outcome::Order(_) => {
-            return Err(Fault::refused(ErrorKind::Internal, "an answer of a keeper to whom nothing was told")
-                .hint("please report this with the controller's log"));
-        }
+        task_outcome::Outcome::Order(answer) => Outcome::Done(Done::Order(Box::new(answer_from_proto(answer)?))),
         task_outcome::Outcome::Fault(fault) => Outcome::Fault(fault_from_proto(fault)),
     })
 }
@@ -336,8 +337,8 @@ pub fn position_to_proto(position: &Position) -> v1::Position {
 
 /// As it is shown. `point` is the one that was restored.
 #[must_use]
-pub fn done_to_proto(done: &Done, point: Option<PointId>) -> v1::operation::Result {
-    match done {
+pub fn done_to_proto(done: &Done, point: Option<PointId>) -> Option<v1::operation::Result> {
+    Some(match done {
         Done::Backup(done) => v1::operation::Result::Backup(v1::BackupResult {
             point_id: done.point.to_string(),
             started_at: Some(timestamp_to_proto(done.started)),
@@ -364,7 +365,27 @@ pub fn done_to_proto(done: &Done, point: Option<PointId>) -> v1::operation::Resu
         Done::Prune(done) => v1::operation::Result::Prune(done.to_proto()),
         Done::Hold(done) => v1::operation::Result::Hold(done.to_proto(point)),
         Done::Hook { hook } => v1::operation::Result::Hook(v1::HookResult { hook: hook.clone() }),
+        // What it came to stands in the move that it is a part of.
+        Done::Order(_) => return None,
+        Done::Move(done) => v1::operation::Result::Move(move_to_proto(done)),
+    })
+}
+
+fn move_to_proto(done: &crate::operation::moves::task::Done) -> v1::MoveResult {
+    v1::MoveResult {
+        writer: done.writer.as_ref().map(ToString::to_string).unwrap_or_default(),
+        epoch: done.reign.epoch.0,
+        epoch_before: done.before.0,
+        outage: done.outage_us.map(|us| duration_to_proto(Duration::from_micros(us))),
+        loss: done.loss.as_ref().map(loss_to_proto),
+        notes: done.notes.clone(),
     }
+}
+
+/// A bound as it is shown.
+#[must_use]
+pub fn loss_to_proto(loss: &muster_failover::loss::Loss) -> v1::LossBound {
+    v1::LossBound { bytes: loss.bytes, time: loss.time.map(duration_to_proto) }
 }
 
 fn restore_to_proto(done: &RestoreDone, point: Option<PointId>) -> v1::RestoreResult {

@@ -17,8 +17,12 @@ use tokio::sync::{mpsc, oneshot};
 use crate::operation::event::Event;
 use crate::operation::journal::{self, Journaled};
 use crate::operation::kind::Phase;
+use crate::operation::kinds::order;
 use crate::operation::life::{self, Action, News, Told, World};
+use crate::operation::moves::driver::Drive;
+use crate::operation::moves::task::Approval;
 use crate::operation::shared::{Driver, Shared, pass};
+use crate::operation::state::Task as Any;
 use crate::store::{commands, operations};
 
 /// Messages that may wait for one driver.
@@ -46,6 +50,7 @@ pub(super) enum Message {
 pub(super) enum Steer {
     Cancel { by: String, reason: String },
     Resolve { by: String, succeeded: bool, word: String },
+    Approve { by: String, approval: Approval },
 }
 
 /// Starts the driver of an operation that has not ended.
@@ -53,12 +58,20 @@ pub(super) fn start(shared: &Arc<Shared>, journaled: Journaled) {
     let (sender, mailbox) = mpsc::channel(MAILBOX);
     let (id, agent, command) = (journaled.state.id, journaled.state.agent.clone(), journaled.state.command_id());
     let moved = Arc::new(AtomicI64::new(shared.clock.now().0));
+    let parent = journaled.state.parent;
     shared.enter(Driver { operation: id, agent: agent.clone(), mailbox: sender, moved: Arc::clone(&moved) }, command);
     let span = tracing::info_span!("operation", %id, kind = journaled.state.task.kind().name(), target = %journaled.state.target, %agent);
     muster_service::trace::set_parent(&span, &journaled.state.traceparent);
+    if matches!(journaled.state.task, Any::Move(_)) {
+        let drive = Drive { shared: Arc::clone(shared), journaled };
+        if !shared.gate.spawn(format!("operation {id}"), span, drive.run(mailbox)) {
+            shared.leave(id, command);
+        }
+        return;
+    }
     // What was issued before this start may have been sent before it.
     let sent = journaled.state.command().is_some();
-    let task = Task { shared: Arc::clone(shared), journaled, told: Told::default(), sent, moved, suspensions: None };
+    let task = Task { shared: Arc::clone(shared), parent, journaled, told: Told::default(), sent, moved, suspensions: None };
     if !shared.gate.spawn(format!("operation {id}"), span, task.run(mailbox)) {
         // The process stops; the journal keeps the operation for the next start.
         shared.leave(id, command);
@@ -67,6 +80,8 @@ pub(super) fn start(shared: &Arc<Shared>, journaled: Journaled) {
 
 struct Task {
     shared: Arc<Shared>,
+    /// The move that it is a part of: it is told of each change.
+    parent: Option<OperationId>,
     journaled: Journaled,
     told: Told,
     /// Whether the command may have been sent before.
@@ -80,7 +95,9 @@ impl Task {
     async fn run(mut self, mut mailbox: mpsc::Receiver<Message>) {
         let stop = self.shared.gate.token().clone();
         loop {
-            let until = match self.act().await {
+            let acted = self.act().await;
+            self.tell_parent();
+            let until = match acted {
                 Ok(until) => until,
                 // Said once, by who watches over it.
                 Err(_) if self.shared.superseded.is_cancelled() => return,
@@ -102,11 +119,21 @@ impl Task {
                 () = self.until(until) => {}
             }
             if self.journaled.state.phase.ended() {
+                self.tell_parent();
                 break;
             }
         }
         self.shared.leave(self.journaled.state.id, self.journaled.state.command_id());
         tracing::info!(phase = self.journaled.state.phase.name(), "the operation has ended");
+    }
+
+    /// It looks at once. A full mailbox needs no word: it looks anyway.
+    fn tell_parent(&self) {
+        if let Some(parent) = self.parent.and_then(|parent| self.shared.driver(parent))
+            && parent.mailbox.try_send(Message::Reload).is_err()
+        {
+            tracing::debug!("the move has news enough");
+        }
     }
 
     async fn until(&self, until: Option<Timestamp>) {
@@ -163,7 +190,7 @@ impl Task {
         let agent = self.journaled.state.agent.clone();
         let shared = Arc::clone(&self.shared);
         let Some(_guard) = self.may_send(&shared).await else { return Ok(false) };
-        let command = Command { term: shared.store.term().0, ..command };
+        let command = order::under(Command { term: shared.store.term().0, ..command }, shared.store.rule());
         self.told.command = true;
         if shared.send(&agent, session_response::Message::Command(command)) {
             if std::mem::replace(&mut self.sent, true) {
@@ -253,6 +280,7 @@ impl Task {
         let events = |state: &_, _| match steer {
             Steer::Cancel { by, reason } => life::cancel(state, by, reason),
             Steer::Resolve { by, succeeded, word } => life::resolve(state, by, *succeeded, word),
+            Steer::Approve { by, approval } => life::approve(state, by, approval),
         };
         self.journal(None, events).await?;
         Ok(self.shared.hub.enrich(self.journaled.state.id, self.journaled.shown()))
@@ -281,7 +309,7 @@ impl Task {
         let shared = Arc::clone(&self.shared);
         let mut write = shared.write_together().await?;
         let now = muster_service::clock::now();
-        let recorded = journal::record(&mut write, &self.journaled, events, raw, shared.store.term(), now).await?;
+        let recorded = journal::record(&mut write, &self.journaled, events, raw, shared.store.rule(), now).await?;
         let Some(recorded) = recorded else {
             write.abandon().await?;
             self.reload().await?;
@@ -327,5 +355,6 @@ pub(super) fn refuse(state: &crate::operation::state::State, steer: &Steer) -> O
     match steer {
         Steer::Cancel { by, reason } => life::cancel(state, by, reason).err(),
         Steer::Resolve { by, succeeded, word } => life::resolve(state, by, *succeeded, word).err(),
+        Steer::Approve { by, approval } => life::approve(state, by, approval).err(),
     }
 }

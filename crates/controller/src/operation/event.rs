@@ -7,7 +7,10 @@ use muster_common::name::Name;
 
 use crate::operation::done::Outcome;
 use crate::operation::done::hooks::Ran;
-use crate::operation::state::{Awaited, State};
+use crate::operation::moves::change::{Change, Deed};
+use crate::operation::moves::part::Given;
+use crate::operation::moves::task::{Approval, Chosen, Done as Moved};
+use crate::operation::state::{Awaited, Stands, State};
 
 /// A transition.
 #[derive(Clone, Debug, PartialEq)]
@@ -73,6 +76,39 @@ pub enum Event {
     Released,
     /// An outcome came after the operation had been ended by a word.
     Late(Outcome),
+    /// A part of a move was given: an operation of its own, journaled together with this.
+    Part(Box<Given>),
+    /// A part of a move ended.
+    PartEnded {
+        /// The step.
+        step: String,
+        /// How.
+        stands: Stands,
+        /// Why it failed.
+        fault: Option<Fault>,
+    },
+    /// A move changes the record of who writes, in the same transaction.
+    Changed {
+        /// The change.
+        change: Box<Change>,
+        /// What is kept of it.
+        deed: Deed,
+    },
+    /// A candidate was chosen, or another one, or what it loses changed.
+    Chosen(Box<Chosen>),
+    /// An operator added a word or a ceiling.
+    Approved {
+        /// Who.
+        by: String,
+        /// What.
+        approval: Approval,
+    },
+    /// A move goes back, for this reason.
+    TurnedBack(Fault),
+    /// A move went back.
+    WentBack,
+    /// A move is done.
+    Finished(Box<Moved>),
 }
 
 /// What happened, in one sentence. `before` is the operation as it was.
@@ -108,5 +144,24 @@ pub fn sentence(event: &Event, before: &State) -> String {
         Event::Released => format!("agent {agent} was asked: it goes on"),
         Event::Late(Outcome::Done(_)) => format!("agent {agent} told later that it had done it"),
         Event::Late(Outcome::Fault(fault)) => format!("agent {agent} told later: {}", fault.message),
+        Event::Part(given) => format!("{} is told: {}", given.instance, given.order.errand.name()),
+        Event::PartEnded { step, stands: Stands::Succeeded, .. } => format!("{step} is done"),
+        Event::PartEnded { step, fault: Some(fault), .. } => format!("{step} failed: {}", fault.message),
+        Event::PartEnded { step, fault: None, .. } => format!("{step} ended badly"),
+        Event::Changed { deed, .. } => deed.sentence(),
+        Event::Chosen(chosen) => format!("{} becomes the writer, with the loss of {}: {}", chosen.candidate, chosen.loss, chosen.evidence),
+        Event::Approved { by, approval } => approved(by, approval),
+        Event::TurnedBack(fault) => format!("it goes back: {}", fault.message),
+        Event::WentBack => "it went back".to_owned(),
+        Event::Finished(done) => match &done.writer {
+            Some(writer) => format!("{writer} writes in {}", done.reign),
+            None => "done".to_owned(),
+        },
     }
+}
+
+fn approved(by: &str, approval: &Approval) -> String {
+    let words: Vec<String> = approval.words.keys().map(|name| format!("the machine of {name} is off, or fenced there")).collect();
+    let ceiling = approval.ceiling.map(|ceiling| format!("what may be lost: {ceiling}"));
+    format!("{by} stated: {}", words.into_iter().chain(ceiling).collect::<Vec<_>>().join("; "))
 }

@@ -20,6 +20,8 @@ use crate::operation::driver::{self, Message, Steer};
 use crate::operation::hub::Hub;
 use crate::operation::journal::{self, Journaled};
 use crate::operation::kind::Phase;
+use crate::operation::moves::preflight::{self, Preflight};
+use crate::operation::moves::task::Approval;
 use crate::operation::news::AgentNews;
 use crate::operation::shared::Shared;
 use crate::operation::watch::WatchUpdate;
@@ -183,6 +185,28 @@ impl Operations {
     /// Where it is unknown, its outcome is not, or the word is empty.
     pub async fn resolve(&self, id: &str, caller: &str, succeeded: bool, word: &str) -> Result<v1::Operation, Fault> {
         self.steer(id, Steer::Resolve { by: caller.to_owned(), succeeded, word: word.to_owned() }).await
+    }
+
+    /// Adds an operator's words, and what may be lost, to a move.
+    ///
+    /// # Errors
+    /// Where it is unknown, waits for none, or has ended.
+    pub async fn approve(&self, id: &str, caller: &str, approval: Approval) -> Result<v1::Operation, Fault> {
+        self.steer(id, Steer::Approve { by: caller.to_owned(), approval }).await
+    }
+
+    /// What a switchover to `to` needs now, and what a failover to it would lose. `None`: to whoever would lose least.
+    ///
+    /// # Errors
+    /// Where there is no such component or instance.
+    pub async fn preflight(&self, component: &Name, to: Option<&Name>) -> Result<Preflight, Fault> {
+        let mut read = self.shared.store.read().await?;
+        let fleet = accept::fleet(&self.shared, &mut read, component).await?;
+        if let Some(to) = to {
+            fleet.instance(to)?;
+        }
+        let members = accept::members(&self.shared, &mut read, component).await?;
+        Ok(preflight::look(component, fleet.shard.record.as_ref(), &members, to))
     }
 
     /// Takes an agent's news in; what comes back is to be sent to that agent, in order. An outcome is journaled when this returns.

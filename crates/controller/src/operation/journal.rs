@@ -3,18 +3,25 @@
 //! What always holds: an event is recorded only on the state that its writer saw (compare-and-swap on the newest event), so that nobody
 //! overwrites what another has journaled; the row, the numbered events, the command, the point and the epoch change together or not at all.
 
-use muster_common::counter::{Epoch, EventNumber, Term};
+use muster_common::counter::{Epoch, EventNumber};
+use muster_common::name::InstanceName;
 use muster_common::time::Timestamp;
+use muster_failover::here::Rule;
 use muster_failover::shard::Refused;
 use muster_wire::convert::{duration_to_proto, timestamp_to_proto};
 use muster_wire::proto::agent::v1::{Command, TaskOutcome};
 use muster_wire::proto::v1;
 
 use crate::failover;
+use crate::operation::done::hooks::Around;
 use crate::operation::done::prune::Fate;
 use crate::operation::done::{BackupDone, position_to_proto};
 use crate::operation::event::{Event, sentence};
+use crate::operation::kind::Phase;
 use crate::operation::kinds::{self, Effect};
+use crate::operation::moves::change::Change;
+use crate::operation::moves::part::{self, Given};
+use crate::operation::moves::task::Moving;
 use crate::operation::state::{State, Task, VERSION};
 use crate::operation::{life, show};
 use crate::store::error::StoreError;
@@ -100,6 +107,8 @@ pub struct Recorded {
     pub journaled: Journaled,
     /// Whether the record of who writes changed.
     pub shard_changed: bool,
+    /// Parts that were given: they are to be driven once this is on disk.
+    pub parts: Vec<Journaled>,
 }
 
 /// Journals events, and what they change in the store, onto the state that the caller saw. `raw` is the agent's own message where the
@@ -112,15 +121,25 @@ pub async fn record(
     seen: &Journaled,
     what: Vec<Event>,
     raw: Option<&TaskOutcome>,
-    term: Term,
+    rule: Rule,
     now: Timestamp,
 ) -> Result<Option<Recorded>, StoreError> {
-    let connection = write.connection();
     let mut next = seen.clone();
-    let mut shard_changed = false;
+    let (mut shard_changed, mut parts) = (false, Vec::new());
     for event in what {
+        if let Event::Part(given) = &event {
+            // A controller that was restored gives a part that is there already; the step is journaled all the same.
+            parts.extend(give(write, &next.state, given, now).await?);
+        }
+        if let Event::Changed { change, .. } = &event {
+            if !change_shard(write.connection(), &next.state, change).await? {
+                return Ok(None);
+            }
+            shard_changed = true;
+        }
+        let connection = write.connection();
         let event = match event {
-            Event::Issued { .. } => issue(connection, &next.state, term, now).await?,
+            Event::Issued { .. } => issue(connection, &next.state, rule, now).await?,
             other => other,
         };
         if let Some(effect) = effect_of(&next.state, &event) {
@@ -137,11 +156,56 @@ pub async fn record(
         }
         append(connection, &mut next, &event, now).await?;
     }
+    let connection = write.connection();
     if let Some(outcome) = raw {
         commands::end(connection, next.state.command_id(), outcome).await?;
     }
     let updated = operations::update(connection, &encode(&next.state, next.last_event)?, seen.last_event).await?;
-    Ok(updated.then_some(Recorded { journaled: next, shard_changed }))
+    Ok(updated.then_some(Recorded { journaled: next, shard_changed, parts }))
+}
+
+/// Journals a part as an operation of its own. `None`: it is there already.
+async fn give(write: &mut Write, parent: &State, given: &Given, now: Timestamp) -> Result<Option<Journaled>, StoreError> {
+    let id = part::id(parent.id, &given.step);
+    if operations::get(write.connection(), id).await?.is_some() {
+        return Ok(None);
+    }
+    let target = InstanceName { component: parent.target.component.clone(), instance: given.instance.clone() };
+    let state = State {
+        id,
+        task: Task::Order(Box::new(given.order.clone())),
+        target,
+        agent: given.agent.clone(),
+        repository: None,
+        epoch: given.order.line.last().epoch,
+        cause: format!("operation/{}", parent.id),
+        parent: Some(parent.id),
+        created: now,
+        stall_limit_ms: parent.stall_limit_ms,
+        traceparent: parent.traceparent.clone(),
+        asked: None,
+        hooks: Around::default(),
+        ran: Vec::new(),
+        moving: Moving::default(),
+        phase: Phase::Pending,
+        steps: Vec::new(),
+        cancel: None,
+        finished: None,
+        fault: None,
+        done: None,
+    };
+    accept(write, state).await.map(Some)
+}
+
+/// Changes the record of who writes by the rules. `false`: they refuse it, the record is another one than the caller saw.
+async fn change_shard(connection: &mut Connection, state: &State, change: &Change) -> Result<bool, StoreError> {
+    let mut kept = shards::get(connection, &state.target.component).await?;
+    let Ok(next) = change.apply(state.id, kept.record.as_ref()) else { return Ok(false) };
+    kept.floor = kept.floor.max(next.reign.epoch);
+    kept.floor_reign = Some(next.reign.id);
+    kept.record = Some(next);
+    shards::put(connection, &state.target.component, &kept).await?;
+    Ok(true)
 }
 
 /// Writes down what a prune or a hold said of points, and forgets those that are gone.
@@ -181,17 +245,26 @@ fn effect_of(state: &State, event: &Event) -> Option<Effect> {
         | Event::GaveUp(_)
         | Event::Resolved { succeeded: false, .. }
         | Event::Suspended { .. }
-        | Event::Released => None,
+        | Event::Released
+        | Event::Part(_)
+        | Event::PartEnded { .. }
+        | Event::Changed { .. }
+        | Event::Chosen(_)
+        | Event::Approved { .. }
+        | Event::TurnedBack(_)
+        | Event::WentBack
+        | Event::Finished(_) => None,
     }
 }
 
 /// The command as it is kept: with the shard's epoch of now, and the next sequence.
-async fn issue(connection: &mut Connection, state: &State, term: Term, now: Timestamp) -> Result<Event, StoreError> {
+async fn issue(connection: &mut Connection, state: &State, rule: Rule, now: Timestamp) -> Result<Event, StoreError> {
     let epoch = shards::get(connection, &state.target.component).await?.record.map_or(state.epoch, |record| record.reign.epoch);
+    let sequence = meta::next_sequence(connection).await?;
     let command = Command {
         id: state.command_id().to_string(),
-        term: term.0,
-        sequence: meta::next_sequence(connection).await?,
+        term: rule.term.0,
+        sequence,
         operation_id: state.id.to_string(),
         component: state.target.component.to_string(),
         instance: state.target.instance.to_string(),
@@ -199,7 +272,7 @@ async fn issue(connection: &mut Connection, state: &State, term: Term, now: Time
         issued_at: Some(timestamp_to_proto(now)),
         stall_limit: Some(duration_to_proto(state.stall_limit())),
         traceparent: state.traceparent.clone(),
-        work: Some(kinds::work(state)),
+        work: kinds::work(state, rule, sequence),
     };
     commands::insert(connection, &command, &state.agent, state.task.kind().name(), now).await?;
     Ok(Event::Issued { epoch })
@@ -208,9 +281,15 @@ async fn issue(connection: &mut Connection, state: &State, term: Term, now: Time
 async fn keep_point(connection: &mut Connection, state: &State, done: &BackupDone) -> Result<(), StoreError> {
     let label = match &state.task {
         Task::Backup(task) => task.label.clone(),
-        Task::Restore(_) | Task::Check(_) | Task::Discard(_) | Task::Verify(_) | Task::Prune(_) | Task::Hold(_) | Task::Hook(_) => {
-            String::new()
-        }
+        Task::Restore(_)
+        | Task::Check(_)
+        | Task::Discard(_)
+        | Task::Verify(_)
+        | Task::Prune(_)
+        | Task::Hold(_)
+        | Task::Hook(_)
+        | Task::Order(_)
+        | Task::Move(_) => String::new(),
     };
     let dump = matches!(&state.task, Task::Backup(task) if task.dump.is_some());
     let files = matches!(done.position, Some(crate::operation::done::Position::Files { .. }));
@@ -242,7 +321,15 @@ async fn keep_point(connection: &mut Connection, state: &State, done: &BackupDon
 async fn move_reign(connection: &mut Connection, state: &State) -> Result<Option<Event>, StoreError> {
     let next = match &state.task {
         Task::Restore(task) => task.next_epoch,
-        Task::Backup(_) | Task::Check(_) | Task::Discard(_) | Task::Verify(_) | Task::Prune(_) | Task::Hold(_) | Task::Hook(_) => Epoch(0),
+        Task::Backup(_)
+        | Task::Check(_)
+        | Task::Discard(_)
+        | Task::Verify(_)
+        | Task::Prune(_)
+        | Task::Hold(_)
+        | Task::Hook(_)
+        | Task::Order(_)
+        | Task::Move(_) => Epoch(0),
     };
     match failover::shards::restored_in_place(connection, &state.target, next).await? {
         Ok(moved) => Ok(moved.map(|moved| Event::ReignMoved { from: moved.from, to: moved.to, superseded: moved.superseded })),

@@ -34,11 +34,41 @@ pub enum Kind {
     Hold,
     /// Runs a hook by itself.
     Hook,
+    /// Tells one instance what to do: a part of a move.
+    Order,
+    /// Keeps what runs from now on.
+    Manage,
+    /// The writer changes, planned.
+    Switchover,
+    /// The writer changes because the old one is gone.
+    Failover,
+    /// An instance is stopped until somebody lifts it.
+    Fence,
+    /// The stopped writer starts again.
+    Unfence,
+    /// What wrote before follows again.
+    Rejoin,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 8] = [Self::Backup, Self::Restore, Self::Check, Self::Discard, Self::Verify, Self::Prune, Self::Hold, Self::Hook];
+    pub const ALL: [Self; 15] = [
+        Self::Backup,
+        Self::Restore,
+        Self::Check,
+        Self::Discard,
+        Self::Verify,
+        Self::Prune,
+        Self::Hold,
+        Self::Hook,
+        Self::Order,
+        Self::Manage,
+        Self::Switchover,
+        Self::Failover,
+        Self::Fence,
+        Self::Unfence,
+        Self::Rejoin,
+    ];
 
     /// As it is stored and said.
     #[must_use]
@@ -52,6 +82,13 @@ impl Kind {
             Self::Prune => "prune",
             Self::Hold => "hold",
             Self::Hook => "hook",
+            Self::Order => "order",
+            Self::Manage => "manage",
+            Self::Switchover => "switchover",
+            Self::Failover => "failover",
+            Self::Fence => "fence",
+            Self::Unfence => "unfence",
+            Self::Rejoin => "rejoin",
         }
     }
 
@@ -67,6 +104,13 @@ impl Kind {
             Self::Prune => OperationKind::Prune,
             Self::Hold => OperationKind::Hold,
             Self::Hook => OperationKind::Hook,
+            Self::Order => OperationKind::Order,
+            Self::Manage => OperationKind::Manage,
+            Self::Switchover => OperationKind::Switchover,
+            Self::Failover => OperationKind::Failover,
+            Self::Fence => OperationKind::Fence,
+            Self::Unfence => OperationKind::Unfence,
+            Self::Rejoin => OperationKind::Rejoin,
         }
     }
 }

@@ -7,13 +7,16 @@
 use std::time::Duration;
 
 use muster_common::fault::{Effect, ErrorKind, Fault};
+use muster_common::name::Name;
 use muster_common::time::Timestamp;
 
 use crate::operation::done::hooks::Ran;
 use crate::operation::done::{Done, Outcome};
 use crate::operation::event::Event;
 use crate::operation::kind::{Kind, Phase};
-use crate::operation::state::{Act, Awaited, Cancel, Stands, State, Step, Work};
+use crate::operation::moves::task::Approval;
+use crate::operation::moves::{part, task};
+use crate::operation::state::{Act, Awaited, Cancel, Stands, State, Step, Task, Work};
 
 /// The agent judges a task that stands still; the controller waits so much longer before it calls the outcome unknown.
 pub const GRACE: Duration = Duration::from_secs(30);
@@ -179,7 +182,18 @@ pub fn cancel(state: &State, by: &str, reason: &str) -> Result<Vec<Event>, Fault
         return Ok(Vec::new());
     }
     let asked = Event::CancelAsked { by: by.to_owned(), reason: reason.to_owned() };
+    if state.has_moved() && !state.phase.ended() {
+        return Err(Fault::refused(
+            ErrorKind::FailedPrecondition,
+            format!("cancel operation {}: the reign has moved: it only goes on", state.id),
+        )
+        .hint(format!(
+            "`muster watch {}` tells what it waits for; another candidate: muster failover {} --to INSTANCE",
+            state.id, state.target.component
+        )));
+    }
     match state.phase {
+        Phase::Pending if matches!(state.task, Task::Move(_)) => Ok(vec![asked]),
         Phase::Pending => Ok(vec![asked, Event::Dropped]),
         Phase::Running | Phase::Cancelling | Phase::Unknown | Phase::Suspended => Ok(vec![asked]),
         Phase::Succeeded | Phase::Failed | Phase::Cancelled => Err(Fault::refused(
@@ -288,13 +302,93 @@ pub fn apply(mut state: State, event: &Event, at: Timestamp) -> State {
                 state.done = Some(done.clone());
             }
         }
+        Event::Part(given) => {
+            let operation = part::id(state.id, &given.step);
+            state.steps.push(step(&given.step, Work::Child { operation }, at));
+            begun(&mut state);
+        }
+        Event::PartEnded { step, stands, fault } => end_part(&mut state, step, *stands, fault.as_ref(), at),
+        Event::Changed { deed, .. } => {
+            let acted = step(&deed.name(), Work::Action(Act::Shard(deed.clone())), at);
+            state.steps.push(Step { stands: Stands::Succeeded, finished: Some(at), ..acted });
+            begun(&mut state);
+        }
+        Event::Chosen(chosen) => {
+            let another = state.moving.chosen.as_ref().is_some_and(|known| known.candidate != chosen.candidate);
+            if another {
+                // What was approved was approved of somebody else.
+                state.moving.ceiling = None;
+            }
+            state.moving.chosen = Some((**chosen).clone());
+            begun(&mut state);
+        }
+        Event::Approved { by, approval } => approve_in(&mut state, by, approval, at),
+        Event::TurnedBack(fault) => state.moving.back = Some(fault.clone()),
+        Event::WentBack => {
+            let phase = if state.cancel.is_some() { Phase::Cancelled } else { Phase::Failed };
+            let fault = state.moving.back.clone();
+            end(&mut state, phase, fault, at);
+        }
+        Event::Finished(done) => {
+            state.done = Some(Done::Move(done.clone()));
+            end(&mut state, Phase::Succeeded, None, at);
+        }
     }
     state
 }
 
+/// A move that did anything is under way.
+fn begun(state: &mut State) {
+    if state.phase == Phase::Pending {
+        state.phase = Phase::Running;
+    }
+}
+
+fn end_part(state: &mut State, name: &str, stands: Stands, fault: Option<&Fault>, at: Timestamp) {
+    for step in state.steps.iter_mut().filter(|step| step.name == name && step.stands == Stands::Started) {
+        step.stands = stands;
+        step.fault = fault.cloned();
+        step.finished = Some(at);
+    }
+}
+
+fn approve_in(state: &mut State, by: &str, approval: &Approval, at: Timestamp) {
+    let operator = by.rsplit('/').next().and_then(|name| name.parse().ok());
+    if let Some(operator) = operator {
+        for (instance, states) in &approval.words {
+            state.moving.words.insert(instance.clone(), task::Given { operator: Name::clone(&operator), states: *states, at });
+        }
+    }
+    if approval.ceiling.is_some() {
+        state.moving.ceiling = approval.ceiling;
+    }
+}
+
+/// An operator adds a word or a ceiling to a move.
+///
+/// # Errors
+/// Where it is no move that could wait for one, or has ended.
+pub fn approve(state: &State, by: &str, approval: &Approval) -> Result<Vec<Event>, Fault> {
+    let refused = |why: &str, hint: &str| {
+        Err(Fault::refused(ErrorKind::FailedPrecondition, format!("approve operation {}: {why}", state.id)).hint(hint))
+    };
+    let waits = matches!(state.task, Task::Move(task::Task::Failover { .. } | task::Task::Unfence { .. } | task::Task::Switchover { .. }));
+    if !waits {
+        return refused("it waits for no word and no approval", "`muster watch` tells what an operation waits for");
+    }
+    if state.phase.ended() {
+        return refused(&format!("it has ended: {}", state.phase.name()), "nothing is left to approve");
+    }
+    if approval.is_empty() {
+        return refused("nothing is said", "give --word INSTANCE=off, or --accept-loss BYTES");
+    }
+    Ok(vec![Event::Approved { by: by.to_owned(), approval: approval.clone() }])
+}
+
 /// Where an operation stands that is neither unknown, nor suspended, nor ended.
 fn resting(state: &State) -> Phase {
-    match (state.command().is_some(), state.cancel.is_some()) {
+    let begun = state.command().is_some() || matches!(state.task, Task::Move(_)) && !state.steps.is_empty();
+    match (begun, state.cancel.is_some()) {
         (false, _) => Phase::Pending,
         (true, false) => Phase::Running,
         (true, true) => Phase::Cancelling,
@@ -339,6 +433,9 @@ fn kind_of(done: &Done) -> Kind {
         Done::Prune(_) => Kind::Prune,
         Done::Hold(_) => Kind::Hold,
         Done::Hook { .. } => Kind::Hook,
+        Done::Order(_) => Kind::Order,
+        // No agent tells such an outcome: it is foreign to every command.
+        Done::Move(_) => Kind::Manage,
     }
 }
 

@@ -15,6 +15,7 @@ pub mod journal;
 pub mod kind;
 pub mod kinds;
 pub mod life;
+pub mod moves;
 pub mod news;
 pub mod retry;
 pub mod show;

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use muster_common::counter::{Epoch, EventNumber, Term};
 use muster_common::fault::{ErrorKind, Fault};
-use muster_common::id::CommandId;
+use muster_common::id::{CommandId, RuleId};
 use muster_common::name::{InstanceName, Name};
+use muster_failover::here::Rule;
 use muster_wire::convert::{id_from_proto, name_from_proto, optional_id_from_proto};
 use muster_wire::proto::agent::v1::{
     Hello, OutcomeAcknowledged, SessionResponse, TaskOutcome, TaskProgress, TaskReport, TaskState, session_response,
@@ -126,8 +127,7 @@ async fn without_driver(shared: &Shared, agent: &Name, command: CommandId, parse
     }
     let ran = hooks::from_proto(&raw.hooks).into_iter().map(|ran| Event::Hook(Box::new(ran)));
     let late = ran.chain([Event::Late(parsed)]).collect();
-    let term = shared.store.term();
-    if let Some(recorded) = journal::record(&mut write, &journaled, late, Some(raw), term, now).await? {
+    if let Some(recorded) = journal::record(&mut write, &journaled, late, Some(raw), shared.store.rule(), now).await? {
         write.commit().await?;
         shared.hub.committed(recorded.journaled.last_event);
         if recorded.shard_changed {
@@ -251,8 +251,9 @@ pub(super) async fn suspend_all(write: &mut Write, why: &str) -> Result<Option<E
         // One that cannot be read was named when the controller started, and is not driven.
         let Ok(journaled) = journal::read(&record) else { continue };
         let suspended = vec![Event::Suspended { why: why.to_owned() }];
-        // No command is issued by this event: the term does not matter.
-        if let Some(recorded) = journal::record(write, &journaled, suspended, None, Term(0), now).await? {
+        // No command is issued by this event: the rule does not matter.
+        let rule = Rule { term: Term(0), id: RuleId::from_bytes([0; 16]) };
+        if let Some(recorded) = journal::record(write, &journaled, suspended, None, rule, now).await? {
             last = Some(recorded.journaled.last_event);
         }
     }

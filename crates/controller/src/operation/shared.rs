@@ -158,6 +158,11 @@ impl Shared {
         lock(&self.agents).met.contains(agent)
     }
 
+    /// Whether this store may be a copy or behind, and its agents were not all heard since: it confirms nothing meanwhile.
+    pub(super) fn is_adopting(&self) -> bool {
+        self.store.moved_from().is_some() && lock(&self.driven).operations.values().any(|driver| !self.has_met(&driver.agent))
+    }
+
     pub(super) fn meet(&self, agent: &Name) {
         lock(&self.agents).met.insert(agent.clone());
     }

@@ -18,7 +18,7 @@ pub fn operation(state: &State, last_event: EventNumber) -> v1::Operation {
         Task::Verify(verify) => (false, Some(verify.point)),
         Task::Prune(prune) => (prune.dry_run, None),
         Task::Hold(hold) => (false, Some(hold.point)),
-        Task::Check(_) | Task::Discard(_) | Task::Hook(_) => (false, None),
+        Task::Check(_) | Task::Discard(_) | Task::Hook(_) | Task::Order(_) | Task::Move(_) => (false, None),
     };
     v1::Operation {
         id: state.id.to_string(),
@@ -40,16 +40,17 @@ pub fn operation(state: &State, last_event: EventNumber) -> v1::Operation {
         progress: None,
         stall_limit: Some(duration_to_proto(state.stall_limit())),
         hooks: state.ran.iter().map(Ran::to_proto).collect(),
-        result: state.done.as_ref().map(|done| done_to_proto(done, point)),
+        result: state.done.as_ref().and_then(|done| done_to_proto(done, point)),
     }
 }
 
 fn shown_step(step: &Step, state: &State) -> v1::Step {
-    let (kind, command_id, agent) = match &step.work {
-        Work::Command { id, .. } => (StepKind::Command, id.to_string(), state.agent.to_string()),
-        Work::Child { .. } => (StepKind::Child, String::new(), String::new()),
-        Work::Wait(_) => (StepKind::Wait, String::new(), String::new()),
-        Work::Action(_) => (StepKind::Action, String::new(), String::new()),
+    let none = String::new;
+    let (kind, command_id, agent, operation_id) = match &step.work {
+        Work::Command { id, .. } => (StepKind::Command, id.to_string(), state.agent.to_string(), none()),
+        Work::Child { operation } => (StepKind::Child, none(), none(), operation.to_string()),
+        Work::Wait(_) => (StepKind::Wait, none(), none(), none()),
+        Work::Action(_) => (StepKind::Action, none(), none(), none()),
     };
     let stands = match step.stands {
         Stands::Started => StepState::Started,
@@ -67,5 +68,6 @@ fn shown_step(step: &Step, state: &State) -> v1::Step {
         command_id,
         agent,
         fault: step.fault.as_ref().map(fault_to_proto),
+        operation_id,
     }
 }

@@ -18,6 +18,7 @@ use crate::operation::done::Done;
 use crate::operation::done::hooks::{Around, Ran};
 use crate::operation::kind::{Kind, Phase};
 use crate::operation::kinds::{backup, check, discard, hold, hook, prune, restore, verify};
+use crate::operation::moves;
 
 /// The version of the journaled form.
 pub const VERSION: u32 = 1;
@@ -57,6 +58,9 @@ pub struct State {
     /// The hooks that ran, in order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ran: Vec<Ran>,
+    /// What a move keeps while it goes on.
+    #[serde(default, skip_serializing_if = "moves::task::Moving::is_empty")]
+    pub moving: moves::task::Moving,
     /// Where it stands.
     pub phase: Phase,
     /// Its steps so far, in order.
@@ -91,6 +95,10 @@ pub enum Task {
     Hold(hold::Task),
     /// Run a hook by itself.
     Hook(hook::Task),
+    /// Tell one instance what to do.
+    Order(Box<moves::part::Order>),
+    /// Decide who may write.
+    Move(moves::task::Task),
 }
 
 /// A part of an operation.
@@ -153,6 +161,8 @@ pub enum Act {
         /// Instances that hold what the writer no longer has.
         superseded: Vec<Name>,
     },
+    /// A move changed the record of who writes.
+    Shard(moves::change::Deed),
 }
 
 /// Where a step stands.
@@ -195,6 +205,8 @@ impl Task {
             Self::Prune(_) => Kind::Prune,
             Self::Hold(_) => Kind::Hold,
             Self::Hook(_) => Kind::Hook,
+            Self::Order(_) => Kind::Order,
+            Self::Move(task) => task.kind(),
         }
     }
 }
@@ -238,6 +250,27 @@ impl State {
         Duration::from_millis(self.stall_limit_ms)
     }
 
+    /// Whether a move is past its point of no return.
+    #[must_use]
+    pub fn has_moved(&self) -> bool {
+        moves::decide::generation(self) > 0
+    }
+
+    fn order_title(&self) -> String {
+        match &self.task {
+            Task::Order(order) => format!("{} {}", order.errand.name(), self.target),
+            Task::Backup(_)
+            | Task::Restore(_)
+            | Task::Check(_)
+            | Task::Discard(_)
+            | Task::Verify(_)
+            | Task::Prune(_)
+            | Task::Hold(_)
+            | Task::Hook(_)
+            | Task::Move(_) => self.target.to_string(),
+        }
+    }
+
     /// `back up orders-db/istanbul`: how texts name it.
     #[must_use]
     pub fn title(&self) -> String {
@@ -250,6 +283,13 @@ impl State {
             Kind::Prune => "prune the points of",
             Kind::Hold => "hold or release a point of",
             Kind::Hook => "run a hook of",
+            Kind::Order => return self.order_title(),
+            Kind::Manage => return format!("keep {}", self.target.component),
+            Kind::Switchover => "switch over to",
+            Kind::Failover => return format!("fail over {}", self.target.component),
+            Kind::Fence => "fence",
+            Kind::Unfence => "start again",
+            Kind::Rejoin => "rejoin",
         };
         format!("{verb} {}", self.target)
     }

@@ -47,7 +47,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use muster_common::counter::Term;
-use muster_common::id::StoreId;
+use muster_common::id::{RuleId, StoreId};
+use muster_failover::here::Rule;
 use sqlx::pool::PoolConnection;
 
 use crate::store::error::StoreError;
@@ -80,6 +81,7 @@ struct Shared {
     base: Base,
     term: AtomicU64,
     store_id: StoreId,
+    rule: RuleId,
     shown: String,
     moved_from: Option<String>,
 }
@@ -178,13 +180,28 @@ impl Store {
             Base::Postgres(_) => place.to_string(),
         };
         let term = AtomicU64::new(begun.term.0);
-        Ok(Self { shared: Arc::new(Shared { base, term, store_id: begun.store_id, shown, moved_from: begun.moved_from }) })
+        Ok(Self {
+            shared: Arc::new(Shared {
+                base,
+                term,
+                store_id: begun.store_id,
+                rule: RuleId::from_bytes(rand::random()),
+                shown,
+                moved_from: begun.moved_from,
+            }),
+        })
     }
 
     /// The present term: it grew when the store was opened, and grows when the store is found to be behind its agents.
     #[must_use]
     pub fn term(&self) -> Term {
         Term(self.shared.term.load(Ordering::SeqCst))
+    }
+
+    /// The rule that this process gives orders under: its term, and an id that was drawn when it began.
+    #[must_use]
+    pub fn rule(&self) -> Rule {
+        Rule { term: self.term(), id: self.shared.rule }
     }
 
     /// Tells this store from all others; a copy has the same.

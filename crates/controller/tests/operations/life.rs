@@ -38,6 +38,7 @@ pub fn fresh(task: Task) -> State {
         asked: None,
         hooks: Default::default(),
         ran: Vec::new(),
+        moving: Default::default(),
         phase: Phase::Pending,
         steps: Vec::new(),
         cancel: None,

@@ -33,7 +33,15 @@ pub fn settle(restore: &State, epoch: Epoch) -> Result<Settled, Fault> {
     let kept = match &restore.done {
         Some(Done::Restore(done)) => done.kept.as_ref(),
         Some(
-            Done::Backup(_) | Done::Check(_) | Done::Discard { .. } | Done::Verify(_) | Done::Prune(_) | Done::Hold(_) | Done::Hook { .. },
+            Done::Backup(_)
+            | Done::Check(_)
+            | Done::Discard { .. }
+            | Done::Verify(_)
+            | Done::Prune(_)
+            | Done::Hold(_)
+            | Done::Hook { .. }
+            | Done::Order(_)
+            | Done::Move(_),
         )
         | None => None,
     };

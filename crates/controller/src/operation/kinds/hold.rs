@@ -83,7 +83,9 @@ pub fn fates(task: &Task, outcome: &Outcome) -> Option<Vec<Fate>> {
             | Done::Discard { .. }
             | Done::Verify(_)
             | Done::Prune(_)
-            | Done::Hook { .. },
+            | Done::Hook { .. }
+            | Done::Order(_)
+            | Done::Move(_),
         )
         | Outcome::Fault(_) => None,
     }

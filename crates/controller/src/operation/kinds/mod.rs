@@ -6,12 +6,14 @@ pub mod check;
 pub mod discard;
 pub mod hold;
 pub mod hook;
+pub mod order;
 pub mod prune;
 pub mod restore;
 pub mod verify;
 
 use muster_common::counter::Epoch;
 use muster_common::name::{InstanceName, Name};
+use muster_failover::here::Rule;
 use muster_wire::proto::agent::v1::{HookedWork, command, hooked_work};
 
 use crate::operation::done::hooks::Around;
@@ -56,7 +58,14 @@ fn hooks(fleet: &Fleet, task: &Task) -> Around {
         Task::Backup(_) => fleet.hooks.backup.clone(),
         Task::Restore(restore) if !restore.dry_run => fleet.hooks.restore.clone(),
         Task::Verify(_) => fleet.hooks.verify.clone(),
-        Task::Restore(_) | Task::Check(_) | Task::Discard(_) | Task::Prune(_) | Task::Hold(_) | Task::Hook(_) => Around::default(),
+        Task::Restore(_)
+        | Task::Check(_)
+        | Task::Discard(_)
+        | Task::Prune(_)
+        | Task::Hold(_)
+        | Task::Hook(_)
+        | Task::Order(_)
+        | Task::Move(_) => Around::default(),
     }
 }
 
@@ -71,16 +80,16 @@ pub enum Effect {
     Restored,
 }
 
-/// What the agent is told.
+/// What the agent is told, under this rule and by this number. `None`: it is no command to an agent.
 #[must_use]
-pub fn work(state: &State) -> command::Work {
+pub fn work(state: &State, rule: Rule, sequence: u64) -> Option<command::Work> {
     let hooked = |work| {
         let names = |names: &[Name]| names.iter().map(ToString::to_string).collect();
         let (before, after) = (names(&state.hooks.before), names(&state.hooks.after));
         command::Work::Hooked(HookedWork { before, after, work: Some(work) })
     };
     let bare = state.hooks.is_none();
-    match &state.task {
+    Some(match &state.task {
         Task::Backup(task) if !bare => hooked(hooked_work::Work::Backup(backup::work(task))),
         Task::Restore(task) if !bare => hooked(hooked_work::Work::Restore(restore::work(task))),
         Task::Verify(task) if !bare => hooked(hooked_work::Work::Verify(verify::work(task))),
@@ -92,7 +101,9 @@ pub fn work(state: &State) -> command::Work {
         Task::Verify(task) => command::Work::Verify(verify::work(task)),
         Task::Prune(task) => command::Work::Prune(prune::work(task)),
         Task::Hold(task) => command::Work::Hold(hold::work(task)),
-    }
+        Task::Order(order) => command::Work::Order(order::work(order, rule, sequence)),
+        Task::Move(_) => return None,
+    })
 }
 
 /// What an outcome changes here, whether it comes in time or late.
@@ -108,14 +119,16 @@ pub fn effects(state: &State, outcome: &Outcome) -> Option<Effect> {
                 | Done::Verify(_)
                 | Done::Prune(_)
                 | Done::Hold(_)
-                | Done::Hook { .. },
+                | Done::Hook { .. }
+                | Done::Order(_)
+                | Done::Move(_),
             )
             | Outcome::Fault(_) => None,
         },
         Task::Restore(task) => (restore::restored_here(task, outcome) && !state.reign_moved()).then_some(Effect::Restored),
         Task::Prune(task) => prune::fates(task, outcome).map(Effect::TellPoints),
         Task::Hold(task) => hold::fates(task, outcome).map(Effect::TellPoints),
-        Task::Check(_) | Task::Discard(_) | Task::Verify(_) | Task::Hook(_) => None,
+        Task::Check(_) | Task::Discard(_) | Task::Verify(_) | Task::Hook(_) | Task::Order(_) | Task::Move(_) => None,
     }
 }
 
@@ -124,6 +137,14 @@ pub fn effects(state: &State, outcome: &Outcome) -> Option<Effect> {
 pub fn effects_of_word(state: &State) -> Option<Effect> {
     match &state.task {
         Task::Restore(task) => (restore::is_here(task) && !state.reign_moved()).then_some(Effect::Restored),
-        Task::Backup(_) | Task::Check(_) | Task::Discard(_) | Task::Verify(_) | Task::Prune(_) | Task::Hold(_) | Task::Hook(_) => None,
+        Task::Backup(_)
+        | Task::Check(_)
+        | Task::Discard(_)
+        | Task::Verify(_)
+        | Task::Prune(_)
+        | Task::Hold(_)
+        | Task::Hook(_)
+        | Task::Order(_)
+        | Task::Move(_) => None,
     }
 }
