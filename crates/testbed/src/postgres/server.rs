@@ -228,7 +228,8 @@ impl Postgres {
     #[must_use]
     pub fn running(&self) -> Option<Pid> {
         let file = std::fs::read_to_string(self.data.join("postmaster.pid")).ok()?;
-        let pid = Pid::from_raw(file.lines().next()?.trim().parse().ok()?)?;
+        // A negative one is the lock of a keeper: no server runs, and none can start.
+        let pid = Pid::from_raw(file.lines().next()?.trim().parse().ok().filter(|pid| *pid > 0)?)?;
         (alive(pid) && at_home(pid, &self.data)).then_some(pid)
     }
 

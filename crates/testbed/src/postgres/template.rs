@@ -16,7 +16,7 @@ pub const AGENT_ROLE: &str = "muster";
 pub const AGENT_PASSWORD: &str = "a-test's password";
 
 /// Grows when what [`make`] does changes, so that an older template is not used.
-const EDITION: u32 = 2;
+const EDITION: u32 = 3;
 
 const MAKING: Duration = Duration::from_secs(120);
 
@@ -25,12 +25,14 @@ const MAKING: Duration = Duration::from_secs(120);
 const HBA: &str = "local all all trust\nlocal replication all trust\nhost all all 127.0.0.1/32 scram-sha-256\n\
     host replication all 127.0.0.1/32 scram-sha-256\nhost all all 10.77.0.0/16 scram-sha-256\nhost replication all 10.77.0.0/16 scram-sha-256\n";
 
-/// What the role needs to observe, to back up, and to rewind from this server. `amcheck` is for the proofs.
+/// What the role needs to observe, to back up, to rewind from this server, and to end what stands against
+/// a permit. `amcheck` is for the proofs.
 const ROLE: &str = "create role muster login replication password 'a-test''s password'; \
     grant pg_monitor, pg_checkpoint, pg_read_all_settings to muster; \
     grant execute on function pg_backup_start(text, boolean), pg_backup_stop(boolean), pg_switch_wal(), pg_create_restore_point(text) to muster; \
     grant execute on function pg_ls_dir(text, boolean, boolean), pg_stat_file(text, boolean), pg_read_binary_file(text), \
     pg_read_binary_file(text, bigint, bigint, boolean) to muster; \
+    grant alter system on parameter primary_conninfo, primary_slot_name, synchronous_standby_names, default_transaction_read_only to muster; \
     create extension amcheck;";
 
 /// Fills `data`, which does not exist, with a cluster.
