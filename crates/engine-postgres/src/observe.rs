@@ -30,7 +30,9 @@ const ROLE: &str = "SELECT pg_is_in_recovery(),
     (CASE WHEN pg_is_in_recovery() THEN coalesce(pg_last_wal_replay_lsn(), '0/0') ELSE pg_current_wal_flush_lsn() END)::text,
     CASE WHEN pg_is_in_recovery() THEN NULL ELSE substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) END,
     current_setting('server_version'), current_setting('server_version_num')::int,
-    (SELECT greatest(c.timeline_id, r.min_recovery_end_timeline) FROM pg_control_checkpoint() c, pg_control_recovery() r)";
+    (SELECT greatest(c.timeline_id, r.min_recovery_end_timeline,
+        (SELECT received_tli FROM pg_stat_wal_receiver WHERE status = 'streaming'))
+     FROM pg_control_checkpoint() c, pg_control_recovery() r)";
 
 /// What the role statement answered.
 #[derive(Clone, Debug)]
