@@ -100,7 +100,8 @@ impl Repository {
     }
 
     /// A point whose mark is younger than half the grace time is removed only after somebody has listed this hold; and one that another
-    /// hold keeps, only after that one has ended.
+    /// hold keeps, only after that one has ended. Another hold counts only where it came in time itself: of two that come late, each would
+    /// be kept by the other, and whoever removes has seen neither.
     async fn prove_hold(&self, hold: &Hold, before: Option<Timestamp>) -> Result<(), Error> {
         let marks = self.read_marks(hold.component, hold.stored_at).await?;
         if let Some(damage) = marks.unreadable.first() {
@@ -110,7 +111,8 @@ impl Repository {
             && is_late(*since, hold.stored_at, self.grace())
         {
             let others = self.holds(hold.component).await?;
-            let others = others.iter().filter(|other| other.point == hold.point && other.id != hold.id).map(|other| other.until);
+            let keeps = |other: &&Hold| other.point == hold.point && other.id != hold.id && !is_late(*since, other.stored_at, self.grace());
+            let others = others.iter().filter(keeps).map(|other| other.until);
             let in_time = hold.stored_at.plus(MARGIN.min(self.grace() / 2));
             if others.chain(before).all(|until| until < in_time) {
                 return Err(Error::BeingRemoved { component: hold.component, point: hold.point });

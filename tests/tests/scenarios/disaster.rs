@@ -78,7 +78,8 @@ fn a_site_that_dies_is_replaced_by_a_word_and_is_refused_and_follows_when_it_com
         ensure!(ledger.writers() == ["ist", "ank"], "{:?}", ledger.writers());
         let last = ledger.orders.last().context("an order")?.number;
         let there = format!("select count(*) from orders where number = {last}");
-        until("the old writer to follow", SOON, async || Ok(istanbul.value("postgres", &there).await.is_ok_and(|count| count == "1"))).await?;
+        until("the old writer to follow", SOON, async || Ok(istanbul.value("postgres", &there).await.is_ok_and(|count| count == "1")))
+            .await?;
         let missing = ledger.missing("postgres", &ankara).await?;
         println!("{} of {} acknowledged orders are missing", missing.len(), ledger.orders.len());
         Ok(())

@@ -302,16 +302,31 @@ pub fn apply(mut state: State, event: &Event, at: Timestamp) -> State {
                 state.done = Some(done.clone());
             }
         }
+        Event::Part(_)
+        | Event::PartEnded { .. }
+        | Event::Changed { .. }
+        | Event::Chosen(_)
+        | Event::Approved { .. }
+        | Event::TurnedBack(_)
+        | Event::WentBack
+        | Event::Finished(_) => apply_to_move(&mut state, event, at),
+    }
+    state
+}
+
+/// What only moves know.
+fn apply_to_move(state: &mut State, event: &Event, at: Timestamp) {
+    match event {
         Event::Part(given) => {
             let operation = part::id(state.id, &given.step);
             state.steps.push(step(&given.step, Work::Child { operation }, at));
-            begun(&mut state);
+            begun(state);
         }
-        Event::PartEnded { step, stands, fault } => end_part(&mut state, step, *stands, fault.as_ref(), at),
+        Event::PartEnded { step, stands, fault } => end_part(state, step, *stands, fault.as_ref(), at),
         Event::Changed { deed, .. } => {
             let acted = step(&deed.name(), Work::Action(Act::Shard(deed.clone())), at);
             state.steps.push(Step { stands: Stands::Succeeded, finished: Some(at), ..acted });
-            begun(&mut state);
+            begun(state);
         }
         Event::Chosen(chosen) => {
             let another = state.moving.chosen.as_ref().is_some_and(|known| known.candidate != chosen.candidate);
@@ -320,21 +335,38 @@ pub fn apply(mut state: State, event: &Event, at: Timestamp) -> State {
                 state.moving.ceiling = None;
             }
             state.moving.chosen = Some((**chosen).clone());
-            begun(&mut state);
+            begun(state);
         }
-        Event::Approved { by, approval } => approve_in(&mut state, by, approval, at),
+        Event::Approved { by, approval } => approve_in(state, by, approval, at),
         Event::TurnedBack(fault) => state.moving.back = Some(fault.clone()),
         Event::WentBack => {
             let phase = if state.cancel.is_some() { Phase::Cancelled } else { Phase::Failed };
             let fault = state.moving.back.clone();
-            end(&mut state, phase, fault, at);
+            end(state, phase, fault, at);
         }
         Event::Finished(done) => {
             state.done = Some(Done::Move(done.clone()));
-            end(&mut state, Phase::Succeeded, None, at);
+            end(state, Phase::Succeeded, None, at);
         }
+        Event::WaitStarted(_)
+        | Event::WaitEnded
+        | Event::Issued { .. }
+        | Event::TakenOn
+        | Event::ReignMoved { .. }
+        | Event::Hook(_)
+        | Event::Reported(_)
+        | Event::Unheard
+        | Event::Lost
+        | Event::Stood
+        | Event::Found
+        | Event::Released
+        | Event::CancelAsked { .. }
+        | Event::Dropped
+        | Event::GaveUp(_)
+        | Event::Resolved { .. }
+        | Event::Suspended { .. }
+        | Event::Late(_) => {}
     }
-    state
 }
 
 /// A move that did anything is under way.

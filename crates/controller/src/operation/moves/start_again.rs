@@ -123,7 +123,7 @@ fn away(view: &View, others: &[&Name]) -> Next<BTreeSet<Name>> {
     ))
 }
 
-/// Who pledged, and the most log that one of them holds.
+/// Who pledged, and the most log that one of them holds. What a superseded instance holds was given up: it is on no line that counts.
 fn vouched(
     view: &View,
     instance: &Name,
@@ -132,6 +132,7 @@ fn vouched(
     others: &[&Name],
     off: &BTreeSet<Name>,
 ) -> Next<(BTreeSet<Name>, Option<Position>)> {
+    let superseded = &record(view)?.superseded;
     let (mut heard, mut most, mut given, mut open) = (BTreeSet::new(), None::<Position>, Vec::new(), Vec::new());
     for other in others.iter().filter(|other| !off.contains(**other)) {
         let name = format!("start-{round}/vouch/{other}");
@@ -143,6 +144,7 @@ fn vouched(
             Stand::Answered(Answer::Vouched(position), _) => {
                 heard.insert((*other).clone());
                 if let Some(position) = position
+                    && !superseded.contains(*other)
                     && most.as_ref().is_none_or(|most| !most.covers(position))
                 {
                     most = Some(position.clone());
