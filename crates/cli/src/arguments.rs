@@ -134,6 +134,8 @@ pub enum Command {
     Context(command::context::Arguments),
     /// Repositories themselves, on any machine that reaches them, with no controller.
     Repo(command::repo::Arguments),
+    /// Names in the DNS: tries a provider of yours out.
+    Route(command::route::Arguments),
     /// One archive for whoever helps, without secrets.
     SupportBundle(command::support_bundle::Arguments),
     /// The version of this command and of the controller.
@@ -222,6 +224,7 @@ pub async fn run(arguments: Arguments) -> Result<Exit, Fault> {
         Command::Operator(arguments) => command::operator::run(&app, arguments).await,
         Command::Context(arguments) => command::context::run(&app, arguments).await,
         Command::Repo(arguments) => command::repo::run(&app, arguments).await,
+        Command::Route(arguments) => command::route::run(&app, arguments).await,
         Command::SupportBundle(arguments) => command::support_bundle::run(&app, arguments).await,
         Command::Version(arguments) => command::version::run(&app, arguments).await,
         Command::Completion(arguments) => command::completion::run(&app, &arguments),

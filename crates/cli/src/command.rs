@@ -39,6 +39,7 @@ pub mod resolve;
 pub mod restore;
 pub mod resume;
 pub mod retry;
+pub mod route;
 pub mod schedules;
 pub mod status;
 pub mod support_bundle;

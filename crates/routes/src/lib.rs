@@ -17,6 +17,7 @@
 //! the caller's own line; what was answered is not believed but read back. Knows no controller, agent or database.
 
 pub mod change;
+pub mod conform;
 pub mod cutover;
 pub mod dns;
 pub mod domain;

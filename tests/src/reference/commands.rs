@@ -78,6 +78,7 @@ pub const COMMANDS: &[Row] = &[
     row("restore", OPERATION, "as it ended; with --dry-run its result is the plan"),
     row("resume", "muster.v1.ResumeResponse", ""),
     row("retry", OPERATION, "as it ended"),
+    nothing("route conform", "a line for each check"),
     row("schedules", "muster.v1.ListSchedulesResponse", ""),
     row("status", "muster.v1.StatusPage", "with --watch: one each time that it changes"),
     row("support-bundle", "own.SupportBundle", ""),

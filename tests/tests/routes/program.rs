@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use muster_common::fault::ErrorKind;
+use muster_routes::conform::conform;
 use muster_routes::program::Program;
 use muster_routes::provider::Provider;
 use muster_routes::route::Route;
@@ -60,6 +61,26 @@ async fn moves(route: &Route) -> Result<()> {
 async fn an_operators_program_moves_a_name() -> Result<()> {
     let world = World::new()?;
     moves(&program(&world, HONEST, &[])?).await
+}
+
+#[tokio::test]
+async fn a_program_is_tried_out_at_a_name_that_nobody_uses_and_a_broken_one_is_told() -> Result<()> {
+    let world = World::new()?;
+    let route = program(&world, HONEST, &[])?;
+    let Provider::Program(honest) = &route.provider else { anyhow::bail!("a program") };
+    let checks = conform(honest, &route.zone, &route.name).await?;
+    assert!(checks.len() == 8 && checks.iter().all(|check| check.broken.is_none()), "{checks:?}");
+    let taken = conform(honest, &route.zone, &route.name).await.expect_err("something stands there now");
+    assert!(taken.message.contains("something stands"), "{taken}");
+
+    // Compares nothing: whoever comes last wins.
+    let world = World::new()?;
+    let blind = program(&world, &HONEST.replace("asked[\"before\"] != stands", "False"), &[])?;
+    let Provider::Program(blind) = &blind.provider else { anyhow::bail!("a program") };
+    let checks = conform(blind, &route.zone, &route.name).await?;
+    let broken: Vec<_> = checks.iter().filter(|check| check.broken.is_some()).map(|check| check.what).collect();
+    assert_eq!(broken, ["replace from what stood before is answered with changed, and changes nothing"], "{checks:?}");
+    Ok(())
 }
 
 #[tokio::test]

@@ -20,7 +20,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("engine-files", &["engine", "failover", "repository"]),
     ("controller", &["failover", "repository", "routes", "wire", "identity", "service"]),
     ("agent", &["failover", "repository", "wire", "identity", "service", "engine", "engine-postgres", "engine-files"]),
-    ("cli", &["repository", "wire", "identity", "service", "engine", "engine-postgres", "engine-files"]),
+    ("cli", &["repository", "routes", "wire", "identity", "service", "engine", "engine-postgres", "engine-files"]),
     ("testbed", EVERYTHING),
     ("tests", EVERYTHING),
 ];
