@@ -222,7 +222,7 @@ fn notes(instance: &InstanceStatus, now: Timestamp) -> String {
     let indent = format!("  {}: ", instance.name);
     if instance.superseded {
         text.push_str(&format!(
-            "{indent}! SUPERSEDED: it holds what the writer no longer has since a restore; never follow or promote it, seed it anew\n"
+            "{indent}! SUPERSEDED: it holds what the writer no longer has; it is never followed or promoted until it rejoins or is seeded anew\n"
         ));
     }
     if let Some(seen) = &instance.observation {

@@ -81,7 +81,7 @@ pub enum Rule {
     SlotHoldsLog,
     /// Something else about the instance is not as it should be.
     ConditionFailed,
-    /// The instance holds what the writer no longer has, since a restore of the writer.
+    /// The instance holds what the writer no longer has, since a restore of the writer or a failover.
     Superseded,
     /// A standby is more than 256 MiB behind its upstream.
     StandbyLagging,

@@ -342,7 +342,7 @@ pub const TABLE: [About; RULES] = [
         Warning,
         AT_ONCE,
         Needs::Nothing,
-        "The instance holds what the writer no longer has, since a restore of the writer.",
+        "The instance holds what the writer no longer has, since a restore of the writer or a failover.",
         "never promote it; seed it anew: `muster restore NAME --instance INSTANCE --in-place`",
     ),
     line(

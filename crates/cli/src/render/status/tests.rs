@@ -148,7 +148,7 @@ orders-db (CRITICAL)
   istanbul  istanbul  istanbul-db1       read-write  0/3000148 on timeline 1  -    1.0 GiB  1s ago
   ankara    ankara    ankara-db1 (AWAY)  DOWN        0/3000148 on timeline 1  -    1.0 GiB  1m 15s ago (OLD)
   istanbul: the old directory /srv/pg.old (1.0 GiB) is kept until 2025-11-24 17:00:00Z (in 1h)
-  ankara: ! SUPERSEDED: it holds what the writer no longer has since a restore; never follow or promote it, seed it anew
+  ankara: ! SUPERSEDED: it holds what the writer no longer has; it is never followed or promoted until it rejoins or is seeded anew
   ankara: BLOCKS ServerReachable: 10.2.0.5:5432 refuses connections
   ankara:   HINT: start it: pg_ctl start
   > backup 3f2a91c0 of orders-db/istanbul: running, started 12s ago by operator/ada

@@ -1,6 +1,8 @@
-//! The demo: two sites, a real PostgreSQL of 1 GB, a backup, the proof that it is good, a dropped table brought back, and a controller
-//! that is killed in the middle of a second backup. It uses the programs as an operator does and proves each step by the data itself.
+//! The demo: two sites, a real PostgreSQL of 1 GB, a backup, the proof that it is good, a dropped table brought back, a controller that is
+//! killed in the middle of a second backup, and a site that dies under its clients. It uses the programs as an operator does and proves each step by the data itself.
 //! With `KEEP=1` everything stays up and it says what to type.
+
+mod disaster;
 
 use std::io::Write as _;
 use std::time::{Duration, Instant};
@@ -82,6 +84,7 @@ async fn run(world: &World, keep: bool) -> Result<()> {
 
     drop_and_restore(world, &sites, &server, bytes, &mut report).await?;
     backup_without_controller(&sites, &mut report).await?;
+    disaster::run(world, &sites, &mut report).await?;
 
     sites.operator.shows(&["points", COMPONENT]).await?;
     sites.operator.shows(&["status"]).await?;
