@@ -10,6 +10,7 @@
 //! says what to journal next. Who may write is decided by `muster_failover` alone; here it is only called. What always holds: a part's
 //! operation id follows from the move and the step's name, so that a restored controller gives the same commands again.
 
+pub mod apply;
 pub mod change;
 pub mod choose;
 pub mod decide;
