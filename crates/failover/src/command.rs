@@ -86,6 +86,12 @@ pub fn admit(control: &Control, here: &Here, command: &Command) -> Result<(), Re
         }
     }
     match command.line.kin(&control.line) {
+        // A reign has one writer. A controller that names another one was restored from before it knew.
+        Kin::Same if command.writer != control.writer => {
+            let evidence =
+                format!("{} in {}: its writer is {}, not {}", command.order.name(), command.line.last(), control.writer, command.writer);
+            return Err(Refusal::new(Check::Conflict, evidence, "a controller that has heard who writes"));
+        }
         Kin::Same | Kin::Descends => {}
         Kin::Ancestor => {
             let evidence = format!("{} in {}: {} is known here", command.order.name(), command.line.last(), control.line.last());

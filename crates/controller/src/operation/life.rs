@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use muster_common::fault::{Effect, ErrorKind, Fault};
+use muster_common::name::Name;
 use muster_common::time::Timestamp;
 
 use crate::operation::done::hooks::Ran;
@@ -330,6 +331,12 @@ pub fn approve(state: &State, by: &str, approval: &Approval) -> Result<Vec<Event
     }
     if approval.is_empty() {
         return refused("nothing is said", "give --word INSTANCE=off, or --accept-loss BYTES");
+    }
+    if !approval.words.is_empty() && by.rsplit('/').next().is_none_or(|name| name.parse::<Name>().is_err()) {
+        return refused(
+            &format!("a word needs a name that can be recorded, and {by} has none"),
+            "use an operator's certificate: muster operator add",
+        );
     }
     Ok(vec![Event::Approved { by: by.to_owned(), approval: approval.clone() }])
 }

@@ -163,6 +163,15 @@ pub fn answer<'a>(
 /// Gives a part (again).
 #[must_use]
 pub fn give(view: &View, name: &str, instance: &Name, errand: Errand, lasts: Option<Duration>) -> Action {
+    if part::tries(view, name) >= part::MOST_TRIES {
+        let why = format!(
+            "{}, which was tried {} times; `muster logs {}` tells why",
+            waits_for(view, instance, name),
+            part::MOST_TRIES,
+            view.state.id
+        );
+        return wait(view, why, Duration::from_secs(10));
+    }
     match part::give(view, name, instance, errand, lasts) {
         Ok(event) => Action::Record(vec![event]),
         Err(fault) => wait(view, format!("{}; {}", fault.message, fault.hint), Duration::from_secs(10)),

@@ -63,8 +63,23 @@ impl Drive {
                 () = tokio::time::sleep_until(self.shared.clock.instant(until).into()) => {}
             }
         }
+        self.let_go();
         self.shared.leave(self.journaled.state.id, self.journaled.state.command_id());
         tracing::info!(phase = self.journaled.state.phase.name(), "the operation has ended");
+    }
+
+    /// Asks its parts that have not ended to stop: an order of a move that is over must not reach an agent that connects later.
+    fn let_go(&self) {
+        let by = format!("operation/{}", self.journaled.state.id);
+        for step in &self.journaled.state.steps {
+            let Work::Child { operation } = &step.work else { continue };
+            let Some(driver) = self.shared.driver(*operation) else { continue };
+            let steer = Steer::Cancel { by: by.clone(), reason: "its move has ended".to_owned() };
+            let (reply, _) = oneshot::channel();
+            if driver.mailbox.try_send(Message::Steer { steer, reply }).is_err() {
+                tracing::warn!(part = %operation, "a part of a move that has ended could not be asked to stop: muster cancel {operation}");
+            }
+        }
     }
 
     /// Decides and journals until there is nothing to do but wait; answers until when.

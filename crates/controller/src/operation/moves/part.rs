@@ -17,7 +17,7 @@ use crate::operation::kind::Phase;
 use crate::operation::moves::view::{Part, View};
 
 /// As often is one thing tried at most.
-const MOST_TRIES: u32 = 200;
+pub const MOST_TRIES: u32 = 200;
 
 /// An order: what a directive holds beside rule and number, which it gets when it is sent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
