@@ -62,7 +62,7 @@ struct Found {
     _turn: OwnedMutexGuard<()>,
 }
 
-/// Looks, within [`BOUND`].
+/// Looks, within 4.8 s.
 ///
 /// # Errors
 /// Where the disk or the process list cannot be read, or not in time.
