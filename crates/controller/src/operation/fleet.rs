@@ -88,7 +88,10 @@ impl Fleet {
             let names = self.instances.iter().map(|instance| instance.name.as_str());
             Fault::refused(ErrorKind::NotFound, format!("component {} has no instance {name}", self.component))
                 .evidence(format!("it has: {}", names.clone().collect::<Vec<_>>().join(", ")))
-                .hint(did_you_mean(name.as_str(), names))
+                .hint(match did_you_mean(name.as_str(), names) {
+                    near if near.is_empty() => format!("name one that it has: muster status {}", self.component),
+                    near => near,
+                })
         })
     }
 
