@@ -8,7 +8,7 @@ use muster_common::name::Name;
 
 use crate::command;
 use crate::console::{Console, Output};
-use crate::controller::Controller;
+use crate::controller::{Controller, request_id};
 use crate::exit::{self, Exit};
 
 /// Muster brings databases back: it backs them up, proves the backups good and restores them, at several sites, through one controller.
@@ -41,6 +41,25 @@ pub struct Global {
     /// How long a controller that cannot be reached is tried again.
     #[arg(long, global = true, help_heading = EVERYWHERE, env = "MUSTER_RETRY_FOR", value_name = "DURATION", default_value = "30s", value_parser = muster_common::duration::parse)]
     pub retry_for: Duration,
+}
+
+/// What every command takes that starts an operation.
+#[derive(Debug, Args)]
+pub struct Asking {
+    /// Do not follow it: print the operation and end.
+    #[arg(long)]
+    pub no_wait: bool,
+    /// The same id with the same content is the same operation, however often it is sent. Default: a new one.
+    #[arg(long, value_name = "ID")]
+    request_id: Option<String>,
+}
+
+impl Asking {
+    /// The id that was given, or a new one.
+    #[must_use]
+    pub fn request_id(&self) -> String {
+        request_id(self.request_id.as_deref())
+    }
 }
 
 /// Every command of `muster`.

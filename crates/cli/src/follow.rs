@@ -64,6 +64,29 @@ pub async fn to_the_end(controller: &Controller, console: &Console, operation: O
     }
 }
 
+/// The same with what a call that starts an operation was answered.
+///
+/// # Errors
+/// Where it was refused: with the id by which it can be asked for again. As [`to_the_end`].
+pub async fn accepted(
+    controller: &Controller,
+    console: &Console,
+    answer: Result<Option<Operation>, Fault>,
+    request_id: &str,
+    no_wait: bool,
+) -> Result<Exit, Fault> {
+    let operation = answer.map_err(|fault| fault_with_id(fault, request_id))?;
+    to_the_end(controller, console, convert::required(operation, "operation")?, no_wait).await
+}
+
+/// Where it is not known whether a call was done, its id finds out without doing it twice.
+pub fn fault_with_id(fault: Fault, request_id: &str) -> Fault {
+    if Exit::of_fault(&fault) == Exit::Unknown {
+        return fault.evidence(format!("the same command with --request-id {request_id} finds out, and does it once at most"));
+    }
+    fault
+}
+
 /// The operation as data: its outcome for people, or the message.
 ///
 /// # Errors

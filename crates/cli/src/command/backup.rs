@@ -7,10 +7,10 @@ use muster_common::fault::Fault;
 use muster_wire::convert;
 use muster_wire::proto::v1::{BackupRequest, Operation};
 
-use crate::arguments::App;
-use crate::controller::{Controller, Repeat, request_id};
+use crate::arguments::{App, Asking};
+use crate::controller::{Controller, Repeat};
 use crate::exit::Exit;
-use crate::follow;
+use crate::follow::{self, fault_with_id};
 
 /// The arguments of `muster backup`.
 #[derive(Debug, Args)]
@@ -35,12 +35,8 @@ pub struct Arguments {
     /// Fail when nothing moved for so long. Default: 15m.
     #[arg(long, value_name = "DURATION", value_parser = muster_common::duration::parse)]
     stall_limit: Option<Duration>,
-    /// Do not follow it: print the operation and end.
-    #[arg(long)]
-    no_wait: bool,
-    /// The same id with the same content is the same backup, however often it is sent. Default: a new one.
-    #[arg(long, value_name = "ID")]
-    request_id: Option<String>,
+    #[command(flatten)]
+    asking: Asking,
 }
 
 /// Starts it and follows it.
@@ -56,11 +52,11 @@ pub async fn run(app: &App, arguments: Arguments) -> Result<Exit, Fault> {
         compression_level: arguments.compression.unwrap_or_default(),
         slow_checkpoint: arguments.slow_checkpoint,
         stall_limit: arguments.stall_limit.map(convert::duration_to_proto),
-        request_id: request_id(arguments.request_id.as_deref()),
+        request_id: arguments.asking.request_id(),
         dump: None,
     };
     let operation = start(&controller, &request).await?;
-    follow::to_the_end(&controller, &app.console, operation, arguments.no_wait).await
+    follow::to_the_end(&controller, &app.console, operation, arguments.asking.no_wait).await
 }
 
 /// Asks for it.
@@ -76,12 +72,4 @@ pub async fn start(controller: &Controller, request: &BackupRequest) -> Result<O
         .await
         .map_err(|fault| fault_with_id(fault, &request.request_id))?;
     convert::required(answer.operation, "operation")
-}
-
-/// Where it is not known whether a call was done, its id finds out without doing it twice.
-pub fn fault_with_id(fault: Fault, request_id: &str) -> Fault {
-    if crate::exit::Exit::of_fault(&fault) == Exit::Unknown {
-        return fault.evidence(format!("the same command with --request-id {request_id} finds out, and does it once at most"));
-    }
-    fault
 }

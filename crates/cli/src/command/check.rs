@@ -2,12 +2,10 @@
 
 use clap::Args;
 use muster_common::fault::Fault;
-use muster_wire::convert;
 use muster_wire::proto::v1::CheckRequest;
 
-use super::backup::fault_with_id;
-use crate::arguments::App;
-use crate::controller::{Repeat, request_id};
+use crate::arguments::{App, Asking};
+use crate::controller::Repeat;
 use crate::exit::Exit;
 use crate::follow;
 
@@ -25,12 +23,8 @@ pub struct Arguments {
     /// Read and decrypt the Nth of M parts of the data too. Default: structure only.
     #[arg(long, value_name = "N/M", value_parser = part)]
     read_data: Option<(u32, u32)>,
-    /// Do not follow it: print the operation and end.
-    #[arg(long)]
-    no_wait: bool,
-    /// The same id with the same content is the same check. Default: a new one.
-    #[arg(long, value_name = "ID")]
-    request_id: Option<String>,
+    #[command(flatten)]
+    asking: Asking,
 }
 
 /// Starts it and follows it.
@@ -46,7 +40,7 @@ pub async fn run(app: &App, arguments: Arguments) -> Result<Exit, Fault> {
         instance: arguments.instance.unwrap_or_default(),
         read_data_part,
         read_data_of,
-        request_id: request_id(arguments.request_id.as_deref()),
+        request_id: arguments.asking.request_id(),
     };
     let answer = controller
         .call(Repeat::Safe, &request, |request| {
@@ -54,9 +48,8 @@ pub async fn run(app: &App, arguments: Arguments) -> Result<Exit, Fault> {
             async move { client.check(request).await }
         })
         .await
-        .map_err(|fault| fault_with_id(fault, &request.request_id))?;
-    let operation = convert::required(answer.operation, "operation")?;
-    follow::to_the_end(&controller, &app.console, operation, arguments.no_wait).await
+        .map(|answer| answer.operation);
+    follow::accepted(&controller, &app.console, answer, &request.request_id, arguments.asking.no_wait).await
 }
 
 /// `N/M` with 1 ≤ N ≤ M.

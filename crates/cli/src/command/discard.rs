@@ -4,12 +4,10 @@ use clap::Args;
 use muster_common::fault::Fault;
 use muster_common::time::Timestamp;
 use muster_service::clock;
-use muster_wire::convert;
 use muster_wire::proto::v1::{DiscardRequest, Operation, operation};
 
-use super::backup::fault_with_id;
-use crate::arguments::App;
-use crate::controller::{Repeat, request_id};
+use crate::arguments::{App, Asking};
+use crate::controller::Repeat;
 use crate::exit::Exit;
 use crate::follow;
 use crate::render;
@@ -23,12 +21,8 @@ pub struct Arguments {
     /// Do not ask.
     #[arg(short, long)]
     yes: bool,
-    /// Do not follow it: print the operation and end.
-    #[arg(long)]
-    no_wait: bool,
-    /// The same id is the same discard. Default: a new one.
-    #[arg(long, value_name = "ID")]
-    request_id: Option<String>,
+    #[command(flatten)]
+    asking: Asking,
 }
 
 /// Removes it, after consent.
@@ -39,16 +33,15 @@ pub async fn run(app: &App, arguments: Arguments) -> Result<Exit, Fault> {
     let controller = app.controller()?;
     let restore = follow::get(&controller, &arguments.operation).await?;
     app.console.consent(&lost(&restore, clock::now()), &restore.component, arguments.yes).await?;
-    let request = DiscardRequest { id: restore.id, request_id: request_id(arguments.request_id.as_deref()) };
+    let request = DiscardRequest { id: restore.id, request_id: arguments.asking.request_id() };
     let answer = controller
         .call(Repeat::Safe, &request, |request| {
             let mut client = controller.operation();
             async move { client.discard(request).await }
         })
         .await
-        .map_err(|fault| fault_with_id(fault, &request.request_id))?;
-    let operation = convert::required(answer.operation, "operation")?;
-    follow::to_the_end(&controller, &app.console, operation, arguments.no_wait).await
+        .map(|answer| answer.operation);
+    follow::accepted(&controller, &app.console, answer, &request.request_id, arguments.asking.no_wait).await
 }
 
 /// What is lost.

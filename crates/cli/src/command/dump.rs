@@ -8,8 +8,7 @@ use muster_wire::convert;
 use muster_wire::proto::v1::{BackupRequest, DumpScope};
 
 use super::backup::start;
-use crate::arguments::App;
-use crate::controller::request_id;
+use crate::arguments::{App, Asking};
 use crate::exit::Exit;
 use crate::follow;
 
@@ -45,12 +44,8 @@ pub struct Arguments {
     /// Fail when nothing moved for so long. Default: 15m.
     #[arg(long, value_name = "DURATION", value_parser = muster_common::duration::parse)]
     stall_limit: Option<Duration>,
-    /// Do not follow it: print the operation and end.
-    #[arg(long)]
-    no_wait: bool,
-    /// The same id with the same content is the same dump, however often it is sent. Default: a new one.
-    #[arg(long, value_name = "ID")]
-    request_id: Option<String>,
+    #[command(flatten)]
+    asking: Asking,
 }
 
 /// Starts it and follows it.
@@ -65,9 +60,9 @@ pub async fn run(app: &App, arguments: Arguments) -> Result<Exit, Fault> {
         label: arguments.label,
         dump: Some(DumpScope { databases: arguments.databases, schemas: arguments.schemas, tables: arguments.tables }),
         stall_limit: arguments.stall_limit.map(convert::duration_to_proto),
-        request_id: request_id(arguments.request_id.as_deref()),
+        request_id: arguments.asking.request_id(),
         ..BackupRequest::default()
     };
     let operation = start(&controller, &request).await?;
-    follow::to_the_end(&controller, &app.console, operation, arguments.no_wait).await
+    follow::to_the_end(&controller, &app.console, operation, arguments.asking.no_wait).await
 }

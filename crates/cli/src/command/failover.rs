@@ -5,9 +5,10 @@ use muster_common::fault::Fault;
 use muster_wire::proto::v1::{FailoverRequest, LossBound, MachineWord};
 
 use super::moves;
-use crate::arguments::App;
-use crate::controller::{Repeat, request_id};
+use crate::arguments::{App, Asking};
+use crate::controller::Repeat;
 use crate::exit::Exit;
+use crate::follow;
 
 /// The arguments of `muster failover`.
 #[derive(Debug, Args)]
@@ -29,12 +30,8 @@ pub struct Arguments {
     /// Do not ask.
     #[arg(short, long)]
     yes: bool,
-    /// Do not follow it: print the operation and end.
-    #[arg(long)]
-    no_wait: bool,
-    /// The same id with the same content is the same operation. Default: a new one.
-    #[arg(long, value_name = "ID")]
-    request_id: Option<String>,
+    #[command(flatten)]
+    asking: Asking,
 }
 
 /// Starts it and follows it.
@@ -54,7 +51,7 @@ pub async fn run(app: &App, arguments: Arguments) -> Result<Exit, Fault> {
         to: arguments.to.unwrap_or_default(),
         words: arguments.word,
         accept_loss: arguments.accept_loss,
-        request_id: request_id(arguments.request_id.as_deref()),
+        request_id: arguments.asking.request_id(),
     };
     let answer = controller
         .call(Repeat::Safe, &request, |request| {
@@ -63,5 +60,5 @@ pub async fn run(app: &App, arguments: Arguments) -> Result<Exit, Fault> {
         })
         .await
         .map(|answer| answer.operation);
-    moves::followed(app, answer, &request.request_id, arguments.no_wait).await
+    follow::accepted(&controller, &app.console, answer, &request.request_id, arguments.asking.no_wait).await
 }

@@ -7,9 +7,8 @@ use muster_common::fault::Fault;
 use muster_wire::convert;
 use muster_wire::proto::v1::HoldRequest;
 
-use super::backup::fault_with_id;
-use crate::arguments::App;
-use crate::controller::{Repeat, request_id};
+use crate::arguments::{App, Asking};
+use crate::controller::Repeat;
 use crate::exit::Exit;
 use crate::follow;
 
@@ -27,12 +26,8 @@ pub struct Arguments {
     /// Why, for whoever wonders later.
     #[arg(long, value_name = "TEXT")]
     reason: String,
-    /// Do not follow it: print the operation and end.
-    #[arg(long)]
-    no_wait: bool,
-    /// The same id with the same content is the same hold. Default: a new one.
-    #[arg(long, value_name = "ID")]
-    request_id: Option<String>,
+    #[command(flatten)]
+    asking: Asking,
 }
 
 /// Holds it.
@@ -46,7 +41,7 @@ pub async fn run(app: &App, arguments: Arguments) -> Result<Exit, Fault> {
         point: arguments.point,
         lasts: Some(convert::duration_to_proto(arguments.lasts)),
         reason: arguments.reason,
-        request_id: request_id(arguments.request_id.as_deref()),
+        request_id: arguments.asking.request_id(),
     };
     let answer = controller
         .call(Repeat::Safe, &request, |request| {
@@ -54,7 +49,6 @@ pub async fn run(app: &App, arguments: Arguments) -> Result<Exit, Fault> {
             async move { client.hold(request).await }
         })
         .await
-        .map_err(|fault| fault_with_id(fault, &request.request_id))?;
-    let operation = convert::required(answer.operation, "operation")?;
-    follow::to_the_end(&controller, &app.console, operation, arguments.no_wait).await
+        .map(|answer| answer.operation);
+    follow::accepted(&controller, &app.console, answer, &request.request_id, arguments.asking.no_wait).await
 }

@@ -2,12 +2,10 @@
 
 use clap::{Args, Subcommand};
 use muster_common::fault::Fault;
-use muster_wire::convert;
 use muster_wire::proto::v1::RunHookRequest;
 
-use super::backup::fault_with_id;
-use crate::arguments::App;
-use crate::controller::{Repeat, request_id};
+use crate::arguments::{App, Asking};
+use crate::controller::Repeat;
 use crate::exit::Exit;
 use crate::follow;
 
@@ -40,12 +38,8 @@ struct Run {
     /// The instance that it is run for. Default: the only one that the agent keeps.
     #[arg(short, long, value_name = "NAME", requires = "component")]
     instance: Option<String>,
-    /// Do not follow it: print the operation and end.
-    #[arg(long)]
-    no_wait: bool,
-    /// The same id with the same content is the same run. Default: a new one.
-    #[arg(long, value_name = "ID")]
-    request_id: Option<String>,
+    #[command(flatten)]
+    asking: Asking,
 }
 
 /// Runs it and follows it.
@@ -60,7 +54,7 @@ pub async fn run(app: &App, arguments: Arguments) -> Result<Exit, Fault> {
         agent: run.on.unwrap_or_default(),
         component: run.component.unwrap_or_default(),
         instance: run.instance.unwrap_or_default(),
-        request_id: request_id(run.request_id.as_deref()),
+        request_id: run.asking.request_id(),
     };
     let answer = controller
         .call(Repeat::Safe, &request, |request| {
@@ -68,7 +62,6 @@ pub async fn run(app: &App, arguments: Arguments) -> Result<Exit, Fault> {
             async move { client.run_hook(request).await }
         })
         .await
-        .map_err(|fault| fault_with_id(fault, &request.request_id))?;
-    let operation = convert::required(answer.operation, "operation")?;
-    follow::to_the_end(&controller, &app.console, operation, run.no_wait).await
+        .map(|answer| answer.operation);
+    follow::accepted(&controller, &app.console, answer, &request.request_id, run.asking.no_wait).await
 }

@@ -4,10 +4,10 @@ use clap::Args;
 use muster_common::fault::Fault;
 use muster_wire::proto::v1::ManageRequest;
 
-use super::moves;
-use crate::arguments::App;
-use crate::controller::{Repeat, request_id};
+use crate::arguments::{App, Asking};
+use crate::controller::Repeat;
 use crate::exit::Exit;
+use crate::follow;
 
 /// The arguments of `muster manage`.
 #[derive(Debug, Args)]
@@ -20,12 +20,8 @@ pub struct Arguments {
     /// The one instance that takes writes now.
     #[arg(long, value_name = "INSTANCE")]
     writer: String,
-    /// Do not follow it: print the operation and end.
-    #[arg(long)]
-    no_wait: bool,
-    /// The same id with the same content is the same operation. Default: a new one.
-    #[arg(long, value_name = "ID")]
-    request_id: Option<String>,
+    #[command(flatten)]
+    asking: Asking,
 }
 
 /// Starts it and follows it.
@@ -34,8 +30,7 @@ pub struct Arguments {
 /// Where it is refused, or the controller cannot be reached.
 pub async fn run(app: &App, arguments: Arguments) -> Result<Exit, Fault> {
     let controller = app.controller()?;
-    let request =
-        ManageRequest { component: arguments.component, writer: arguments.writer, request_id: request_id(arguments.request_id.as_deref()) };
+    let request = ManageRequest { component: arguments.component, writer: arguments.writer, request_id: arguments.asking.request_id() };
     let answer = controller
         .call(Repeat::Safe, &request, |request| {
             let mut client = controller.recovery();
@@ -43,5 +38,5 @@ pub async fn run(app: &App, arguments: Arguments) -> Result<Exit, Fault> {
         })
         .await
         .map(|answer| answer.operation);
-    moves::followed(app, answer, &request.request_id, arguments.no_wait).await
+    follow::accepted(&controller, &app.console, answer, &request.request_id, arguments.asking.no_wait).await
 }

@@ -1,12 +1,6 @@
 //! What the commands that decide who may write have in common: names as `orders-db/istanbul`, words about machines, what may be lost.
 
-use muster_common::fault::{ErrorKind, Fault};
-use muster_wire::proto::v1::{LossBound, MachineStatement, MachineWord, Operation};
-
-use super::backup::fault_with_id;
-use crate::arguments::App;
-use crate::exit::Exit;
-use crate::follow;
+use muster_wire::proto::v1::{LossBound, MachineStatement, MachineWord};
 
 /// `orders-db/istanbul`, or `orders-db` alone.
 #[must_use]
@@ -67,18 +61,6 @@ pub fn stated(words: &[MachineWord], accept_loss: Option<&LossBound>) -> String 
         Some(LossBound { bytes: None, .. }) => text.push_str("YOU APPROVE that commits are LOST, and that nobody knows how many.\n"),
     }
     text
-}
-
-/// Follows what was accepted.
-///
-/// # Errors
-/// Where it was refused, or cannot be followed.
-pub async fn followed(app: &App, answer: Result<Option<Operation>, Fault>, request_id: &str, no_wait: bool) -> Result<Exit, Fault> {
-    let operation = answer.map_err(|fault| fault_with_id(fault, request_id))?;
-    let operation = operation
-        .ok_or_else(|| Fault::failed(ErrorKind::Internal, "the controller answered no operation").hint("upgrade the controller"))?;
-    let controller = app.controller()?;
-    follow::to_the_end(&controller, &app.console, operation, no_wait).await
 }
 
 #[cfg(test)]

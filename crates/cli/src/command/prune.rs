@@ -2,12 +2,10 @@
 
 use clap::Args;
 use muster_common::fault::Fault;
-use muster_wire::convert;
 use muster_wire::proto::v1::PruneRequest;
 
-use super::backup::fault_with_id;
-use crate::arguments::App;
-use crate::controller::{Repeat, request_id};
+use crate::arguments::{App, Asking};
+use crate::controller::Repeat;
 use crate::exit::Exit;
 use crate::follow;
 
@@ -25,12 +23,8 @@ pub struct Arguments {
     /// Only tell what would go.
     #[arg(long)]
     dry_run: bool,
-    /// Do not follow it: print the operation and end.
-    #[arg(long)]
-    no_wait: bool,
-    /// The same id with the same content is the same prune. Default: a new one.
-    #[arg(long, value_name = "ID")]
-    request_id: Option<String>,
+    #[command(flatten)]
+    asking: Asking,
 }
 
 /// Starts it and follows it.
@@ -43,7 +37,7 @@ pub async fn run(app: &App, arguments: Arguments) -> Result<Exit, Fault> {
         component: arguments.component,
         instance: arguments.instance.unwrap_or_default(),
         dry_run: arguments.dry_run,
-        request_id: request_id(arguments.request_id.as_deref()),
+        request_id: arguments.asking.request_id(),
     };
     let answer = controller
         .call(Repeat::Safe, &request, |request| {
@@ -51,7 +45,6 @@ pub async fn run(app: &App, arguments: Arguments) -> Result<Exit, Fault> {
             async move { client.prune(request).await }
         })
         .await
-        .map_err(|fault| fault_with_id(fault, &request.request_id))?;
-    let operation = convert::required(answer.operation, "operation")?;
-    follow::to_the_end(&controller, &app.console, operation, arguments.no_wait).await
+        .map(|answer| answer.operation);
+    follow::accepted(&controller, &app.console, answer, &request.request_id, arguments.asking.no_wait).await
 }

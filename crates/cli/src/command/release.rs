@@ -2,12 +2,10 @@
 
 use clap::Args;
 use muster_common::fault::Fault;
-use muster_wire::convert;
 use muster_wire::proto::v1::ReleaseRequest;
 
-use super::backup::fault_with_id;
-use crate::arguments::App;
-use crate::controller::{Repeat, request_id};
+use crate::arguments::{App, Asking};
+use crate::controller::Repeat;
 use crate::exit::Exit;
 use crate::follow;
 
@@ -19,12 +17,8 @@ pub struct Arguments {
     component: String,
     /// The point: its id, or the first 6 or more digits. All its holds end.
     point: String,
-    /// Do not follow it: print the operation and end.
-    #[arg(long)]
-    no_wait: bool,
-    /// The same id with the same content is the same release. Default: a new one.
-    #[arg(long, value_name = "ID")]
-    request_id: Option<String>,
+    #[command(flatten)]
+    asking: Asking,
 }
 
 /// Lets it go.
@@ -33,15 +27,13 @@ pub struct Arguments {
 /// Where it is refused, or the controller cannot be reached.
 pub async fn run(app: &App, arguments: Arguments) -> Result<Exit, Fault> {
     let controller = app.controller()?;
-    let request =
-        ReleaseRequest { component: arguments.component, point: arguments.point, request_id: request_id(arguments.request_id.as_deref()) };
+    let request = ReleaseRequest { component: arguments.component, point: arguments.point, request_id: arguments.asking.request_id() };
     let answer = controller
         .call(Repeat::Safe, &request, |request| {
             let mut client = controller.repository();
             async move { client.release(request).await }
         })
         .await
-        .map_err(|fault| fault_with_id(fault, &request.request_id))?;
-    let operation = convert::required(answer.operation, "operation")?;
-    follow::to_the_end(&controller, &app.console, operation, arguments.no_wait).await
+        .map(|answer| answer.operation);
+    follow::accepted(&controller, &app.console, answer, &request.request_id, arguments.asking.no_wait).await
 }

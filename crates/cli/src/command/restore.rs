@@ -11,12 +11,11 @@ use muster_service::clock;
 use muster_wire::convert;
 use muster_wire::proto::v1::{BesideTarget, ComponentStatus, DatabaseTarget, Operation, RestoreRequest, restore_request};
 
-use super::backup::fault_with_id;
 use super::{points, status};
-use crate::arguments::App;
+use crate::arguments::{App, Asking};
 use crate::controller::{Controller, Repeat, request_id};
 use crate::exit::{Exit, has_ended};
-use crate::follow::{self, Followed};
+use crate::follow::{self, Followed, fault_with_id};
 use crate::render;
 
 const EXAMPLES: &str = "\
@@ -71,12 +70,8 @@ pub struct Arguments {
     /// Fail when nothing moved for so long. Default: 15m.
     #[arg(long, value_name = "DURATION", value_parser = muster_common::duration::parse)]
     stall_limit: Option<Duration>,
-    /// Do not follow it: print the operation and end.
-    #[arg(long)]
-    no_wait: bool,
-    /// The same id with the same content is the same restore, however often it is sent. Default: a new one.
-    #[arg(long, value_name = "ID")]
-    request_id: Option<String>,
+    #[command(flatten)]
+    asking: Asking,
 }
 
 /// Asks where something is replaced, starts it, follows it.
@@ -103,7 +98,7 @@ pub async fn run(app: &App, arguments: Arguments) -> Result<Exit, Fault> {
         request.consent.clone_from(&arguments.component);
     }
     let operation = start(&controller, &request).await?;
-    follow::to_the_end(&controller, &app.console, operation, arguments.no_wait).await
+    follow::to_the_end(&controller, &app.console, operation, arguments.asking.no_wait).await
 }
 
 fn request(arguments: &Arguments, instance: &str) -> RestoreRequest {
@@ -130,7 +125,7 @@ fn request(arguments: &Arguments, instance: &str) -> RestoreRequest {
         keep_old: arguments.keep_old.map(convert::duration_to_proto),
         no_start: arguments.no_start,
         stall_limit: arguments.stall_limit.map(convert::duration_to_proto),
-        request_id: request_id(arguments.request_id.as_deref()),
+        request_id: arguments.asking.request_id(),
         target: Some(target),
     }
 }

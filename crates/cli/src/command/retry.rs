@@ -2,12 +2,10 @@
 
 use clap::Args;
 use muster_common::fault::Fault;
-use muster_wire::convert;
 use muster_wire::proto::v1::{Operation, OperationKind, RetryRequest};
 
-use super::backup::fault_with_id;
-use crate::arguments::App;
-use crate::controller::{Repeat, request_id};
+use crate::arguments::{App, Asking};
+use crate::controller::Repeat;
 use crate::exit::Exit;
 use crate::follow;
 use crate::render;
@@ -21,12 +19,8 @@ pub struct Arguments {
     /// Do not ask, where it was a restore.
     #[arg(short, long)]
     yes: bool,
-    /// Do not follow it: print the operation and end.
-    #[arg(long)]
-    no_wait: bool,
-    /// The same id is the same retry, however often it is sent. Default: a new one.
-    #[arg(long, value_name = "ID")]
-    request_id: Option<String>,
+    #[command(flatten)]
+    asking: Asking,
 }
 
 /// Asks where something may be replaced, starts it anew, follows it.
@@ -36,7 +30,7 @@ pub struct Arguments {
 pub async fn run(app: &App, arguments: Arguments) -> Result<Exit, Fault> {
     let controller = app.controller()?;
     let old = follow::get(&controller, &arguments.operation).await?;
-    let mut request = RetryRequest { id: old.id.clone(), consent: String::new(), request_id: request_id(arguments.request_id.as_deref()) };
+    let mut request = RetryRequest { id: old.id.clone(), consent: String::new(), request_id: arguments.asking.request_id() };
     if needs_consent(&old) {
         app.console.consent(&lost(&old), &old.component, arguments.yes).await?;
         request.consent.clone_from(&old.component);
@@ -47,9 +41,8 @@ pub async fn run(app: &App, arguments: Arguments) -> Result<Exit, Fault> {
             async move { client.retry(request).await }
         })
         .await
-        .map_err(|fault| fault_with_id(fault, &request.request_id))?;
-    let operation = convert::required(answer.operation, "operation")?;
-    follow::to_the_end(&controller, &app.console, operation, arguments.no_wait).await
+        .map(|answer| answer.operation);
+    follow::accepted(&controller, &app.console, answer, &request.request_id, arguments.asking.no_wait).await
 }
 
 /// An operation does not tell where its restore went: each is asked for that has failed or was cancelled; others are refused anyway.

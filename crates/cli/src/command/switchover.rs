@@ -5,10 +5,10 @@ use muster_common::fault::Fault;
 use muster_wire::convert;
 use muster_wire::proto::v1::SwitchoverRequest;
 
-use super::moves;
-use crate::arguments::App;
-use crate::controller::{Repeat, request_id};
+use crate::arguments::{App, Asking};
+use crate::controller::Repeat;
 use crate::exit::Exit;
+use crate::follow;
 
 /// The arguments of `muster switchover`.
 #[derive(Debug, Args)]
@@ -27,12 +27,8 @@ pub struct Arguments {
     /// Do not ask.
     #[arg(short, long)]
     yes: bool,
-    /// Do not follow it: print the operation and end.
-    #[arg(long)]
-    no_wait: bool,
-    /// The same id with the same content is the same operation. Default: a new one.
-    #[arg(long, value_name = "ID")]
-    request_id: Option<String>,
+    #[command(flatten)]
+    asking: Asking,
 }
 
 /// Starts it and follows it.
@@ -50,7 +46,7 @@ pub async fn run(app: &App, arguments: Arguments) -> Result<Exit, Fault> {
         component: arguments.component,
         to: arguments.to,
         stop_limit: arguments.stop_limit.map(convert::duration_to_proto),
-        request_id: request_id(arguments.request_id.as_deref()),
+        request_id: arguments.asking.request_id(),
     };
     let answer = controller
         .call(Repeat::Safe, &request, |request| {
@@ -59,5 +55,5 @@ pub async fn run(app: &App, arguments: Arguments) -> Result<Exit, Fault> {
         })
         .await
         .map(|answer| answer.operation);
-    moves::followed(app, answer, &request.request_id, arguments.no_wait).await
+    follow::accepted(&controller, &app.console, answer, &request.request_id, arguments.asking.no_wait).await
 }

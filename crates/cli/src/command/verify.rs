@@ -7,9 +7,8 @@ use muster_common::fault::Fault;
 use muster_wire::convert;
 use muster_wire::proto::v1::VerifyRequest;
 
-use super::backup::fault_with_id;
-use crate::arguments::App;
-use crate::controller::{Repeat, request_id};
+use crate::arguments::{App, Asking};
+use crate::controller::Repeat;
 use crate::exit::Exit;
 use crate::follow;
 
@@ -30,12 +29,8 @@ pub struct Arguments {
     /// Fail when nothing moved for so long. Default: 15m.
     #[arg(long, value_name = "DURATION", value_parser = muster_common::duration::parse)]
     stall_limit: Option<Duration>,
-    /// Do not follow it: print the operation and end.
-    #[arg(long)]
-    no_wait: bool,
-    /// The same id with the same content is the same verification, however often it is sent. Default: a new one.
-    #[arg(long, value_name = "ID")]
-    request_id: Option<String>,
+    #[command(flatten)]
+    asking: Asking,
 }
 
 /// Starts it and follows it.
@@ -49,7 +44,7 @@ pub async fn run(app: &App, arguments: Arguments) -> Result<Exit, Fault> {
         instance: arguments.instance.unwrap_or_default(),
         point: arguments.point.unwrap_or_default(),
         stall_limit: arguments.stall_limit.map(convert::duration_to_proto),
-        request_id: request_id(arguments.request_id.as_deref()),
+        request_id: arguments.asking.request_id(),
     };
     let answer = controller
         .call(Repeat::Safe, &request, |request| {
@@ -57,7 +52,6 @@ pub async fn run(app: &App, arguments: Arguments) -> Result<Exit, Fault> {
             async move { client.verify(request).await }
         })
         .await
-        .map_err(|fault| fault_with_id(fault, &request.request_id))?;
-    let operation = convert::required(answer.operation, "operation")?;
-    follow::to_the_end(&controller, &app.console, operation, arguments.no_wait).await
+        .map(|answer| answer.operation);
+    follow::accepted(&controller, &app.console, answer, &request.request_id, arguments.asking.no_wait).await
 }
