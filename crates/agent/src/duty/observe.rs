@@ -3,8 +3,8 @@
 //! What always holds: a report is sent when something changed, or 10 s after the last; an instance that cannot be looked at
 //! is told as unknown; one slow instance or repository keeps no other from being looked at.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use muster_common::name::InstanceName;
@@ -18,6 +18,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use crate::agent::Agent;
 use crate::assignment::force::Instance;
 use crate::convert;
+use crate::duty::each::{Begun, each};
 use crate::task::perform::blocking;
 
 /// How often the role is looked at.
@@ -31,40 +32,17 @@ const LOOK: Duration = Duration::from_secs(10);
 
 /// Looks at what is assigned, until the gate closes.
 pub async fn serve(agent: Arc<Agent>, closely: watch::Receiver<Option<Instant>>, gate: TaskGate) {
-    let mut assignments = agent.assignments.watch();
-    let watched: Arc<Mutex<BTreeSet<InstanceName>>> = Arc::default();
-    loop {
-        let names: Vec<InstanceName> = assignments.borrow_and_update().instances.keys().cloned().collect();
-        for name in names {
-            if watched.lock().unwrap_or_else(PoisonError::into_inner).insert(name.clone()) {
-                let (conditions, seen) = watch::channel(Vec::new());
-                let guard = Watched { name: name.clone(), all: watched.clone() };
-                let repository = look_at_repository(agent.clone(), name.clone(), conditions, gate.clone());
-                gate.spawn(format!("look at the repository of {name}"), tracing::Span::none(), repository);
-                let looks = look_at_instance(agent.clone(), name.clone(), closely.clone(), seen, gate.clone());
-                gate.spawn(format!("observe {name}"), tracing::Span::none(), async move {
-                    let _guard = guard;
-                    looks.await;
-                });
-            }
-        }
-        tokio::select! {
-            changed = assignments.changed() => if changed.is_err() { return },
-            () = gate.token().cancelled() => return,
-        }
-    }
-}
-
-/// An instance is no longer watched when this goes; it may be watched again then.
-struct Watched {
-    name: InstanceName,
-    all: Arc<Mutex<BTreeSet<InstanceName>>>,
-}
-
-impl Drop for Watched {
-    fn drop(&mut self) {
-        self.all.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.name);
-    }
+    let begin = |name: InstanceName, begun: Begun| {
+        let (conditions, seen) = watch::channel(Vec::new());
+        let repository = look_at_repository(agent.clone(), name.clone(), conditions, gate.clone());
+        gate.spawn(format!("look at the repository of {name}"), tracing::Span::none(), repository);
+        let looks = look_at_instance(agent.clone(), name.clone(), closely.clone(), seen, gate.clone());
+        gate.spawn(format!("observe {name}"), tracing::Span::none(), async move {
+            let _begun = begun;
+            looks.await;
+        });
+    };
+    each(&agent, &gate, |_| true, begin).await;
 }
 
 async fn look_at_instance(

@@ -3,6 +3,7 @@
 
 use muster_common::fault::{Effect, ErrorKind, Fault};
 use muster_common::id::Nonce;
+use muster_engine::keep::Keep;
 use muster_engine::work::Work;
 use muster_failover::command::{Command, Order, admit};
 use muster_failover::control::{Control, Role};
@@ -24,6 +25,14 @@ use crate::keeper::record::Record;
 use crate::keeper::word::Spoken;
 use crate::local::act::order_here;
 
+/// The acts of an instance that can be kept.
+fn acts_of(instance: &Instance) -> Result<&dyn Keep, Fault> {
+    instance.engine.keep().ok_or_else(|| {
+        Fault::refused(ErrorKind::NotAvailable, format!("{}: instances of its kind have no writer that could move", instance.name))
+            .hint("only PostgreSQL is kept")
+    })
+}
+
 impl Keepers {
     /// Carries a directive out.
     ///
@@ -31,10 +40,7 @@ impl Keepers {
     /// The refusal, or the act that failed.
     pub async fn obey(&self, instance: &Instance, work: &Work, directive: &Directive, limit: Option<Limit>) -> Result<Answer, Fault> {
         let keeper = self.of(&instance.name);
-        let keep = instance.engine.keep().ok_or_else(|| {
-            Fault::refused(ErrorKind::NotAvailable, format!("{}: instances of its kind have no writer that could move", instance.name))
-                .hint("only PostgreSQL is kept")
-        })?;
+        let keep = acts_of(instance)?;
         let mut state = keeper.state.lock().await;
         let mut hand = Hand { keepers: self, keeper: &keeper, instance, keep, state: &mut state };
         hand.find().await?;
@@ -66,10 +72,7 @@ impl Keepers {
 
     async fn act_here(&self, instance: &Instance, what: &OnTheSpot<'_>) -> Result<Answer, Fault> {
         let keeper = self.of(&instance.name);
-        let keep = instance.engine.keep().ok_or_else(|| {
-            Fault::refused(ErrorKind::NotAvailable, format!("{}: instances of its kind have no writer that could move", instance.name))
-                .hint("only PostgreSQL is kept")
-        })?;
+        let keep = acts_of(instance)?;
         let mut state = keeper.state.lock().await;
         let mut hand = Hand { keepers: self, keeper: &keeper, instance, keep, state: &mut state };
         hand.find().await?;

@@ -1,7 +1,6 @@
 //! The keepers' loop: each instance is looked at each second; what its keeper knows is reported when it changes.
 
-use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use muster_common::name::InstanceName;
@@ -14,6 +13,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::agent::Agent;
 use crate::assignment::force::Instance;
+use crate::duty::each::{Begun, each};
 
 /// How often each is looked at.
 const LOOK: Duration = Duration::from_secs(1);
@@ -22,40 +22,14 @@ const FULL: Duration = Duration::from_secs(10);
 
 /// Keeps what is assigned, until the gate closes.
 pub async fn serve(agent: Arc<Agent>, gate: TaskGate) {
-    let mut assignments = agent.assignments.watch();
-    let watched: Arc<Mutex<BTreeSet<InstanceName>>> = Arc::default();
-    loop {
-        let kept: Vec<InstanceName> = {
-            let in_force = assignments.borrow_and_update();
-            in_force.instances.values().filter(|instance| instance.engine.keep().is_some()).map(|instance| instance.name.clone()).collect()
-        };
-        for name in kept {
-            if watched.lock().unwrap_or_else(PoisonError::into_inner).insert(name.clone()) {
-                let guard = Watched { name: name.clone(), all: watched.clone() };
-                let looks = keep(agent.clone(), name.clone(), gate.clone());
-                gate.spawn(format!("keep {name}"), tracing::Span::none(), async move {
-                    let _guard = guard;
-                    looks.await;
-                });
-            }
-        }
-        tokio::select! {
-            changed = assignments.changed() => if changed.is_err() { return },
-            () = gate.token().cancelled() => return,
-        }
-    }
-}
-
-/// An instance is no longer looked at when this goes; it may be again then.
-struct Watched {
-    name: InstanceName,
-    all: Arc<Mutex<BTreeSet<InstanceName>>>,
-}
-
-impl Drop for Watched {
-    fn drop(&mut self) {
-        self.all.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.name);
-    }
+    let begin = |name: InstanceName, begun: Begun| {
+        let looks = keep(agent.clone(), name.clone(), gate.clone());
+        gate.spawn(format!("keep {name}"), tracing::Span::none(), async move {
+            let _begun = begun;
+            looks.await;
+        });
+    };
+    each(&agent, &gate, |instance| instance.engine.keep().is_some(), begin).await;
 }
 
 async fn keep(agent: Arc<Agent>, name: InstanceName, gate: TaskGate) {
