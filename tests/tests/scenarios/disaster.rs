@@ -85,3 +85,28 @@ fn a_site_that_dies_is_replaced_by_a_word_and_is_refused_and_follows_when_it_com
         Ok(())
     });
 }
+
+#[test]
+fn a_writer_whose_machine_restarted_takes_writes_again_by_itself_once_every_other_agent_answers() {
+    scenario(async |world| {
+        let (sites, istanbul, _ankara) = managed(&world).await?;
+        istanbul.execute("postgres", "create table before_the_boot as select 1 as n").await?;
+        istanbul.stop(Stop::Kill).await?;
+        sites.istanbul.boot()?;
+        // While the other agent is away nobody starts it: that one could know a later reign.
+        sites.ankara.kill()?;
+        sites.istanbul.start_again(&Failpoints::none()).await?;
+        sites.istanbul.connected(&sites.operator).await?;
+        let ops = async || sites.operator.says(&["ops", "-o", "json"]).await;
+        ensure!(!ops().await?.contains("agent/istanbul"), "it was begun while an agent was away");
+        ensure!(istanbul.running().is_none(), "the writer started while an agent was away");
+        sites.ankara.start_again(&Failpoints::none()).await?;
+        until("the writer to take writes again", SOON, async || {
+            Ok(istanbul.execute("postgres", "insert into before_the_boot values (2)").await.is_ok())
+        })
+        .await?;
+        let said = ops().await?;
+        ensure!(said.contains("agent/istanbul"), "nothing tells who began it: {said}");
+        Ok(())
+    });
+}

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use muster_common::name::{InstanceName, Name};
-use muster_failover::directive::Kept;
+use muster_failover::directive::{Kept, Question};
 use muster_wire::proto::agent::v1::ObservationReport;
 use muster_wire::proto::v1::{InstanceRole, KeptDirectory, Observation, Position, position};
 use tokio::sync::watch;
@@ -113,6 +113,13 @@ impl Observations {
     #[must_use]
     pub fn kept_of(&self, instance: &InstanceName) -> Option<Reported> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner).get(instance).cloned()
+    }
+
+    /// The instances whose keepers ask whether they may start again, by their last reports.
+    #[must_use]
+    pub fn asking(&self) -> BTreeMap<InstanceName, Question> {
+        let reports = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        reports.iter().filter_map(|(instance, reported)| Some((instance.clone(), reported.kept.asks?))).collect()
     }
 
     /// Forgets what is no longer declared.

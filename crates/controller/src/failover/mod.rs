@@ -1,3 +1,4 @@
 //! Shards in the store: who writes, in which epoch. What follows from what is decided by `muster_failover`; here it is read, applied, kept.
 
+pub mod questions;
 pub mod shards;

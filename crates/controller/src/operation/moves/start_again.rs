@@ -8,13 +8,14 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use muster_common::fault::{ErrorKind, Fault};
 use muster_common::name::Name;
 use muster_failover::command::Order;
 use muster_failover::directive::{Answer, Errand, Question};
 use muster_failover::position::Position;
 use muster_failover::shard::Question as Asked;
 
-use crate::operation::moves::decide::{Next, answer, give, idle, record, wait, waits_for};
+use crate::operation::moves::decide::{Next, answer, give, give_up, idle, record, wait, waits_for};
 use crate::operation::moves::part::{self, Stand};
 use crate::operation::moves::view::{Part, View};
 
@@ -26,6 +27,8 @@ const CONFIRM: Duration = Duration::from_secs(30);
 const PAUSE: Duration = Duration::from_secs(5);
 /// Rounds.
 const MOST_ROUNDS: u32 = 100;
+/// Rounds of one that nobody typed: it is begun anew later, and stands in nobody's way meanwhile.
+const MOST_BY_ITSELF: u32 = 3;
 
 /// It takes writes again when this is `Ok`. `by_itself`: its agent asked, and is not told to.
 ///
@@ -34,6 +37,16 @@ const MOST_ROUNDS: u32 = 100;
 pub fn start_again(view: &View, instance: &Name, by_itself: bool) -> Next<()> {
     let (round, last_failed) = round(view);
     if let Some(failed) = last_failed {
+        if by_itself && round > MOST_BY_ITSELF {
+            let fault = Fault::failed(ErrorKind::FailedPrecondition, format!("{}: it could not start", view.state.title()));
+            return Err(give_up(
+                failed
+                    .fault
+                    .iter()
+                    .fold(fault, |fault, why| fault.evidence(why.message.clone()))
+                    .hint(format!("it is tried again while it asks; `muster status {}` shows who writes", view.state.target.component)),
+            ));
+        }
         let at = failed.finished.unwrap_or(failed.since).plus(PAUSE);
         if view.now < at {
             let why = failed.fault.as_ref().map_or_else(|| "it is not known what became of it".to_owned(), |fault| fault.message.clone());
@@ -42,7 +55,7 @@ pub fn start_again(view: &View, instance: &Name, by_itself: bool) -> Next<()> {
     }
     let Some(question) = question(view, instance, by_itself, round)? else { return Ok(()) };
     let others: Vec<&Name> = view.members.iter().map(|member| &member.name).filter(|name| *name != instance).collect();
-    let off = away(view, &others)?;
+    let off = away(view, &others, by_itself)?;
     let (heard, most) = vouched(view, instance, question, round, &others, &off)?;
     let asked = Asked { instance: instance.clone(), reign: question.reign, asked: question.asked, heard, off, most };
     let name = format!("start-{round}/confirm");
@@ -97,7 +110,7 @@ fn question(view: &View, instance: &Name, by_itself: bool, round: u32) -> Next<O
 }
 
 /// Whose machines an operator stated to be off.
-fn away(view: &View, others: &[&Name]) -> Next<BTreeSet<Name>> {
+fn away(view: &View, others: &[&Name], by_itself: bool) -> Next<BTreeSet<Name>> {
     let (mut off, mut silent) = (BTreeSet::new(), Vec::new());
     for other in others.iter().filter(|other| !view.reaches(other)) {
         match view.moving().words.contains_key(*other) {
@@ -109,6 +122,14 @@ fn away(view: &View, others: &[&Name]) -> Next<BTreeSet<Name>> {
     }
     if silent.is_empty() {
         return Ok(off);
+    }
+    if by_itself {
+        // It must not stand in the way of an operator who moves the writer: it is begun anew when they are back.
+        let fault = Fault::failed(ErrorKind::Unavailable, format!("{}: who may know a later reign went silent", view.state.title()));
+        return Err(give_up(fault.evidence(format!("the agents of {}", silent.join(", "))).hint(format!(
+            "it is tried again when they are connected; or type muster unfence {}, or muster failover {}",
+            view.state.target.component, view.state.target.component
+        ))));
     }
     let words: Vec<String> = silent.iter().map(|name| format!("--word {name}=off")).collect();
     Err(wait(
