@@ -41,6 +41,7 @@ pub mod resume;
 pub mod retry;
 pub mod route;
 pub mod schedules;
+pub mod sites;
 pub mod status;
 pub mod support_bundle;
 pub mod switchover;

@@ -149,7 +149,8 @@ fn found_damage(operation: &Operation) -> bool {
             | operation::Result::Prune(_)
             | operation::Result::Hold(_)
             | operation::Result::Hook(_)
-            | operation::Result::Move(_),
+            | operation::Result::Move(_)
+            | operation::Result::SiteMove(_),
         )
         | None => false,
     }

@@ -207,6 +207,14 @@ impl TwoSites {
     /// # Errors
     /// As [`TwoSites::postgres_component`].
     pub async fn postgres_pair(&self, name: &str, istanbul: &Postgres, ankara: &Postgres) -> Result<()> {
+        self.postgres_pair_with(name, istanbul, ankara, "").await
+    }
+
+    /// The same; `more` are lines of its spec besides, each indented by two spaces.
+    ///
+    /// # Errors
+    /// As [`TwoSites::postgres_component`].
+    pub async fn postgres_pair_with(&self, name: &str, istanbul: &Postgres, ankara: &Postgres, more: &str) -> Result<()> {
         let instance = |agent: &Agent, server: &Postgres| -> Result<String> {
             let password = self.world.file(&format!("{}/password", agent.name()), AGENT_PASSWORD, RunAs::Postgres, 0o600)?;
             Ok(format!(
@@ -221,7 +229,7 @@ impl TwoSites {
         };
         let instances = instance(&self.istanbul, istanbul)? + &instance(&self.ankara, ankara)?;
         self.declare(&format!(
-            "kind: Component\nname: {name}\nspec:\n  priority: CRITICAL\n  objectives: {{rto: 30m, rpo: 1h}}\n  repository: primary\n  instances:\n{instances}"
+            "kind: Component\nname: {name}\nspec:\n  priority: CRITICAL\n  objectives: {{rto: 30m, rpo: 1h}}\n  repository: primary\n{more}  instances:\n{instances}"
         ))
         .await?;
         self.grant(name).await?;

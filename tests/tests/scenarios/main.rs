@@ -24,5 +24,6 @@ mod pair;
 mod postgres;
 mod prune;
 mod restored_controller;
+mod sites;
 mod stores;
 mod verify;

@@ -63,7 +63,8 @@ fn lost(restore: &Operation, now: Timestamp) -> String {
             | operation::Result::Prune(_)
             | operation::Result::Hold(_)
             | operation::Result::Hook(_)
-            | operation::Result::Move(_),
+            | operation::Result::Move(_)
+            | operation::Result::SiteMove(_),
         )
         | None => {
             format!("{title}: what it kept aside is removed for good.\n")

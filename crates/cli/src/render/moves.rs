@@ -1,8 +1,8 @@
 //! Who may write: preflights, and what came of what decided it.
 
-use muster_wire::proto::v1::{LossBound, MoveResult, PreflightResponse};
+use muster_wire::proto::v1::{LossBound, MoveResult, PreflightResponse, SiteComponentResult, SiteComponentState, SiteMoveResult};
 
-use super::amount::{duration_or_nothing, read_duration};
+use super::amount::{NOTHING, duration_or_nothing, read_duration, short};
 use super::table;
 
 /// A bound in words.
@@ -52,6 +52,23 @@ pub fn preflight(component: &str, found: &PreflightResponse) -> String {
         text.push_str("\nA switchover would be refused now.\n");
     }
     text
+}
+
+/// What came of a site's components.
+#[must_use]
+pub fn site(done: &SiteMoveResult) -> String {
+    let row = |of: &SiteComponentResult| {
+        let came_to = match of.state() {
+            SiteComponentState::Unspecified => NOTHING,
+            SiteComponentState::Moved => "moved",
+            SiteComponentState::Elsewhere => "elsewhere already",
+            SiteComponentState::Failed => "NOT MOVED",
+            SiteComponentState::NotBegun => "not begun",
+        };
+        vec![of.component.clone(), came_to.to_owned(), short(&of.operation_id).to_owned(), of.why.clone()]
+    };
+    let rows: Vec<_> = done.components.iter().map(row).collect();
+    table::table(&["COMPONENT", "CAME TO", "OPERATION", "WHY"], &rows, "  ")
 }
 
 /// What came of it.

@@ -34,6 +34,8 @@ pub const fn kind(operation: &OperationKind) -> &'static str {
         OperationKind::Fence => "fence",
         OperationKind::Unfence => "unfence",
         OperationKind::Rejoin => "rejoin",
+        OperationKind::SwitchoverSite => "switchover of a site",
+        OperationKind::FailoverSite => "failover of a site",
     }
 }
 
@@ -64,10 +66,11 @@ const fn step_state(state: StepState) -> &'static str {
     }
 }
 
-/// `orders-db/istanbul`, or the component or the repository alone.
+/// `orders-db/istanbul`, or the component, the site or the repository alone.
 #[must_use]
 pub fn subject(operation: &Operation) -> String {
     match (operation.component.as_str(), operation.instance.as_str()) {
+        ("", _) if !operation.site.is_empty() => format!("site {}", operation.site),
         ("", _) if operation.repository.is_empty() => NOTHING.to_owned(),
         ("", _) => format!("repository {}", operation.repository),
         (component, "") => component.to_owned(),
@@ -169,6 +172,7 @@ fn result(operation: &Operation, now: Timestamp) -> String {
         Some(operation::Result::Hold(hold)) => retention::hold(hold),
         Some(operation::Result::Hook(_)) => String::new(),
         Some(operation::Result::Move(done)) => moves::result(done),
+        Some(operation::Result::SiteMove(done)) => moves::site(done),
         Some(operation::Result::Discard(discard)) => format!("  {} is removed\n", discard.path),
     }
 }

@@ -17,6 +17,7 @@ pub mod repeat;
 pub mod repository;
 pub mod roles;
 pub mod schedules;
+mod sites;
 pub mod status;
 mod status_diagnose;
 pub mod status_findings;

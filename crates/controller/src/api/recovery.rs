@@ -6,9 +6,10 @@ use muster_wire::convert::{name_from_proto, optional_name_from_proto};
 use muster_wire::proto::v1::recovery_service_server::RecoveryService;
 use muster_wire::proto::v1::restore_request::Target;
 use muster_wire::proto::v1::{
-    BackupRequest, BackupResponse, DumpScope, FailoverRequest, FailoverResponse, FenceRequest, FenceResponse, ManageRequest,
-    ManageResponse, Operation, PreflightRequest, PreflightResponse, RejoinRequest, RejoinResponse, RestoreRequest, RestoreResponse,
-    RunHookRequest, RunHookResponse, SwitchoverRequest, SwitchoverResponse, UnfenceRequest, UnfenceResponse, VerifyRequest, VerifyResponse,
+    BackupRequest, BackupResponse, DumpScope, FailoverRequest, FailoverResponse, FailoverSiteRequest, FailoverSiteResponse, FenceRequest,
+    FenceResponse, ManageRequest, ManageResponse, Operation, PreflightRequest, PreflightResponse, RejoinRequest, RejoinResponse,
+    RestoreRequest, RestoreResponse, RunHookRequest, RunHookResponse, SwitchoverRequest, SwitchoverResponse, SwitchoverSiteRequest,
+    SwitchoverSiteResponse, UnfenceRequest, UnfenceResponse, VerifyRequest, VerifyResponse,
 };
 use tonic::{Request, Response, Status};
 
@@ -94,6 +95,14 @@ impl RecoveryService for Api {
 
     async fn failover(&self, request: Request<FailoverRequest>) -> Result<Response<FailoverResponse>, Status> {
         Ok(Response::new(FailoverResponse { operation: Some(self.start_move(request).await?) }))
+    }
+
+    async fn switchover_site(&self, request: Request<SwitchoverSiteRequest>) -> Result<Response<SwitchoverSiteResponse>, Status> {
+        Ok(Response::new(SwitchoverSiteResponse { operation: Some(self.start_site(request).await?) }))
+    }
+
+    async fn failover_site(&self, request: Request<FailoverSiteRequest>) -> Result<Response<FailoverSiteResponse>, Status> {
+        Ok(Response::new(FailoverSiteResponse { operation: Some(self.start_site(request).await?) }))
     }
 
     async fn fence(&self, request: Request<FenceRequest>) -> Result<Response<FenceResponse>, Status> {

@@ -133,7 +133,8 @@ fn took(state: &State, finished: Timestamp) -> Option<Duration> {
                 | Done::Hold(_)
                 | Done::Hook { .. }
                 | Done::Order(_)
-                | Done::Move(_),
+                | Done::Move(_)
+                | Done::Site(_),
             )
             | None => None,
         },
@@ -144,7 +145,8 @@ fn took(state: &State, finished: Timestamp) -> Option<Duration> {
         | Task::Hold(_)
         | Task::Hook(_)
         | Task::Order(_)
-        | Task::Move(_) => None,
+        | Task::Move(_)
+        | Task::Site(_) => None,
     }
 }
 
@@ -166,7 +168,8 @@ pub(crate) async fn verification(connection: &mut Connection, component: &Name) 
         | Task::Hold(_)
         | Task::Hook(_)
         | Task::Order(_)
-        | Task::Move(_) => String::new(),
+        | Task::Move(_)
+        | Task::Site(_) => String::new(),
     };
     Ok(Some(VerificationStatus {
         operation_id: state.id.to_string(),

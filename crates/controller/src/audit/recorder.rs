@@ -184,6 +184,7 @@ fn recording(about: About, rpc: &str, message: &[u8]) -> Recording {
         // What only tells the differences changes nothing.
         About::Resources if Read::request(rpc, message).is_some_and(|request| request.is("dry_run")) => Recording::Nothing,
         About::Component
+        | About::Site
         | About::Operation
         | About::Agent
         | About::Operator

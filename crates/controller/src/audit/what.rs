@@ -14,6 +14,8 @@ const MOST_NAMED: usize = 5;
 pub enum About {
     /// The component of the field `component`; empty means all.
     Component,
+    /// The site of the field `site`.
+    Site,
     /// The operation of the field `id`.
     Operation,
     /// The agent of the field `agent`.
@@ -57,12 +59,14 @@ pub const CHANGING: &[(&str, About)] = &[
     ("/muster.v1.OperationService/Retry", About::Operation),
     ("/muster.v1.RecoveryService/Backup", About::Component),
     ("/muster.v1.RecoveryService/Failover", About::Component),
+    ("/muster.v1.RecoveryService/FailoverSite", About::Site),
     ("/muster.v1.RecoveryService/Fence", About::Component),
     ("/muster.v1.RecoveryService/Manage", About::Component),
     ("/muster.v1.RecoveryService/Rejoin", About::Component),
     ("/muster.v1.RecoveryService/Restore", About::Component),
     ("/muster.v1.RecoveryService/RunHook", About::Hook),
     ("/muster.v1.RecoveryService/Switchover", About::Component),
+    ("/muster.v1.RecoveryService/SwitchoverSite", About::Site),
     ("/muster.v1.RecoveryService/Unfence", About::Component),
     ("/muster.v1.RecoveryService/Verify", About::Component),
     ("/muster.v1.RepositoryService/Check", About::Component),
@@ -111,6 +115,7 @@ pub fn resource(about: About, request: &Read, caller: &str) -> String {
             "" => "all components".to_owned(),
             name => format!("component/{name}"),
         },
+        About::Site => format!("site/{}", request.text("site")),
         About::Operation => format!("operation/{}", request.text("id")),
         About::Agent => format!("agent/{}", request.text("agent")),
         About::Operator => format!("operator/{}", request.text("name")),

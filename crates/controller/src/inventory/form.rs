@@ -20,6 +20,8 @@ use super::{Kind, instance_name};
 
 /// The most instances of one component.
 pub const MOST_INSTANCES: usize = 32;
+/// The most components that one depends on.
+const MOST_DEPENDENCIES: usize = 100;
 /// The most hooks before a verb, and after it.
 const MOST_HOOKS: usize = 20;
 /// Assertions of one component, the bytes of one statement, and of all statements and answers together.
@@ -178,6 +180,12 @@ fn check_component(spec: &ComponentSpec, problems: &mut Problems) {
     }
     if let Some(hooks) = &spec.hooks {
         check_hooks(hooks, problems);
+    }
+    if spec.depends_on.len() > MOST_DEPENDENCIES {
+        problems.add("dependsOn", format!("{} of them; {MOST_DEPENDENCIES} is the bound", spec.depends_on.len()));
+    }
+    for (n, name) in spec.depends_on.iter().enumerate() {
+        problems.name(&format!("dependsOn[{n}]"), name);
     }
     let engines: BTreeSet<&str> = spec.instances.iter().filter_map(|i| i.engine.as_ref()).map(engine_name).collect();
     if engines.len() > 1 {

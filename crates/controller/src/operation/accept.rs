@@ -29,9 +29,9 @@ use crate::operation::life;
 use crate::operation::moves::settle;
 use crate::operation::moves::task::Moving;
 use crate::operation::moves::view::Member;
-use crate::operation::retry;
 use crate::operation::shared::{Shared, pass};
 use crate::operation::state::State;
+use crate::operation::{retry, sites};
 use crate::schedule::lane::{Lane, Last};
 use crate::store::requests::{self, Remembered};
 use crate::store::{Connection, lanes, operations, points, resources, shards};
@@ -42,6 +42,8 @@ const STALL_LIMIT: Duration = Duration::from_secs(15 * 60);
 const MOST_STALL: Duration = Duration::from_secs(30 * 86_400);
 /// Operations that can run at once.
 const MOST_UNFINISHED: u64 = 1_000;
+/// More components and sites than can be declared.
+const MOST_COMPONENTS: u32 = 1_000_000;
 /// The longest request id, in bytes.
 const MOST_REQUEST_ID: usize = 128;
 
@@ -152,14 +154,15 @@ fn begin(asked: &Asked, settled: Settled, now: Timestamp) -> State {
         | What::Verify(_)
         | What::Prune(_)
         | What::Hold(_)
-        | What::Hook(_) => state,
+        | What::Hook(_)
+        | What::Site(_) => state,
     }
 }
 
 async fn admit(connection: &mut Connection, state: &State) -> Result<(), Fault> {
     // What can stand against it is of its component.
     let mut unfinished = Vec::new();
-    for record in operations::unfinished_of(connection, &state.target.component).await? {
+    for record in operations::unfinished_of(connection, state.component()).await? {
         unfinished.push(journal::decode(&record)?);
     }
     conflict::admit(state, &unfinished)?;
@@ -210,12 +213,30 @@ async fn settle(shared: &Shared, connection: &mut Connection, what: &What) -> Re
             let members = members(shared, connection, &asked.component).await?;
             settle::settle(asked, &fleet, &members)
         }
+        What::Site(asked) => sites::plan::settle(asked, &known(connection).await?),
         What::Discard { restore } => {
             let restore = find(connection, restore).await?.state;
             let kept = shards::get(connection, &restore.target.component).await?;
             discard::settle(&restore, kept.record.map_or(Epoch(0), |record| record.reign.epoch))
         }
     }
+}
+
+/// What is declared at all sites, and who writes.
+async fn known(connection: &mut Connection) -> Result<sites::plan::Known, Fault> {
+    let mut known = sites::plan::Known::default();
+    for declared in resources::list(connection, ResourceKind::Component, None, MOST_COMPONENTS).await? {
+        match declared.spec {
+            Spec::Component(spec) => known.components.insert(declared.name, spec),
+            Spec::Site(_) | Spec::Repository(_) | Spec::Schedule(_) => None,
+        };
+    }
+    let sites = resources::list(connection, ResourceKind::Site, None, MOST_COMPONENTS).await?;
+    known.sites = sites.into_iter().map(|site| site.name).collect();
+    for (component, kept) in shards::all(connection).await? {
+        known.writers.extend(kept.record.map(|record| (component, record.reign.writer)));
+    }
+    Ok(known)
 }
 
 /// The component as it is declared and was seen.

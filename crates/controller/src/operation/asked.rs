@@ -8,6 +8,7 @@ use muster_common::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::operation::moves::task::Approval;
+use crate::operation::sites::task::{How, OnFailure};
 use crate::schedule::lane::Lane;
 
 /// A request for an operation.
@@ -69,6 +70,8 @@ pub enum What {
     Hook(AskedHook),
     /// Decide who may write.
     Move(AskedMove),
+    /// Move every component away from a site.
+    Site(AskedSite),
 }
 
 /// See `muster.v1.BackupRequest`.
@@ -218,6 +221,21 @@ pub struct AskedMove {
     /// What is stated of machines that do not answer, and what may be lost.
     #[serde(default, skip_serializing_if = "Approval::is_empty")]
     pub approval: Approval,
+}
+
+/// See `muster.v1.SwitchoverSiteRequest` and `muster.v1.FailoverSiteRequest`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AskedSite {
+    /// The site that is left.
+    pub site: Name,
+    /// Where the writers go. `None`: to any other site.
+    pub to_site: Option<Name>,
+    /// How.
+    pub how: How,
+    /// What a component that failed does to the rest.
+    pub on_failure: OnFailure,
+    /// How many are moved at once. 0: 8.
+    pub at_once: u32,
 }
 
 /// What decides who may write.

@@ -39,11 +39,13 @@ pub enum Claim {
     Move,
     /// Decides it because something is lost: it waits for nobody who works on what is lost.
     Emergency,
+    /// Moves a site, by operations that hold what they need.
+    Site,
 }
 
 impl Claim {
     /// All of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Backup,
         Self::RestoreHere,
         Self::RestoreBeside,
@@ -57,6 +59,7 @@ impl Claim {
         Self::Order,
         Self::Move,
         Self::Emergency,
+        Self::Site,
     ];
 }
 
@@ -91,14 +94,18 @@ pub fn claim(task: &Task) -> Claim {
         Task::Order(_) => Claim::Order,
         Task::Move(Move::Failover { .. } | Move::Fence { .. }) => Claim::Emergency,
         Task::Move(Move::Manage { .. } | Move::Switchover { .. } | Move::Unfence { .. } | Move::Rejoin { .. }) => Claim::Move,
+        Task::Site(_) => Claim::Site,
     }
 }
 
 /// The table. It reads the same both ways.
 #[must_use]
 pub const fn overlap(new: Claim, held: Claim) -> Overlap {
-    use Claim::{Backup, Check, Discard, Emergency, Hold, Hook, Move, Order, Plan, Prune, RestoreBeside, RestoreHere, Verify};
+    use Claim::{Backup, Check, Discard, Emergency, Hold, Hook, Move, Order, Plan, Prune, RestoreBeside, RestoreHere, Site, Verify};
     match (new, held) {
+        // What a site's move does its components' operations hold; one site is left once at a time.
+        (Site, Site) => Overlap::NotOnOneInstance,
+        (Site, _) | (_, Site) => Overlap::Free,
         // A part of a move: what it needs, the move holds.
         (
             Order,
@@ -191,7 +198,8 @@ fn goes_before(wanted: Claim, has: Claim, held: &State) -> bool {
             | Claim::Prune
             | Claim::Hold
             | Claim::Hook
-            | Claim::Order,
+            | Claim::Order
+            | Claim::Site,
         )
         | (
             Claim::Backup
@@ -205,7 +213,8 @@ fn goes_before(wanted: Claim, has: Claim, held: &State) -> bool {
             | Claim::Hold
             | Claim::Hook
             | Claim::Order
-            | Claim::Move,
+            | Claim::Move
+            | Claim::Site,
             _,
         ) => false,
     }

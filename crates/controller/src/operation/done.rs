@@ -62,6 +62,8 @@ pub enum Done {
     Order(Box<muster_failover::directive::Answer>),
     /// Who may write was decided.
     Move(Box<crate::operation::moves::task::Done>),
+    /// Components were moved away from a site.
+    Site(Box<crate::operation::sites::task::Done>),
 }
 
 /// See `muster.v1.VerifyResult`.
@@ -368,7 +370,25 @@ pub fn done_to_proto(done: &Done, point: Option<PointId>) -> Option<v1::operatio
         // What it came to stands in the move that it is a part of.
         Done::Order(_) => return None,
         Done::Move(done) => v1::operation::Result::Move(move_to_proto(done)),
+        Done::Site(done) => v1::operation::Result::SiteMove(site_to_proto(done)),
     })
+}
+
+fn site_to_proto(done: &crate::operation::sites::task::Done) -> v1::SiteMoveResult {
+    use crate::operation::sites::task::{End, Ended};
+    let shown = |ended: &Ended| v1::SiteComponentResult {
+        component: ended.component.to_string(),
+        operation_id: ended.operation.map(|id| id.to_string()).unwrap_or_default(),
+        state: match ended.end {
+            End::Moved => v1::SiteComponentState::Moved,
+            End::Elsewhere => v1::SiteComponentState::Elsewhere,
+            End::Failed => v1::SiteComponentState::Failed,
+            End::NotBegun => v1::SiteComponentState::NotBegun,
+        }
+        .into(),
+        why: ended.why.clone(),
+    };
+    v1::SiteMoveResult { components: done.components.iter().map(shown).collect() }
 }
 
 fn move_to_proto(done: &crate::operation::moves::task::Done) -> v1::MoveResult {

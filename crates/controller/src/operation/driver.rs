@@ -22,6 +22,7 @@ use crate::operation::life::{self, Action, News, Told, World};
 use crate::operation::moves::driver::Drive;
 use crate::operation::moves::task::Approval;
 use crate::operation::shared::{Driver, Shared, pass};
+use crate::operation::sites;
 use crate::operation::state::Task as Any;
 use crate::store::{commands, operations};
 
@@ -69,6 +70,13 @@ pub(super) fn start(shared: &Arc<Shared>, journaled: Journaled) {
         }
         return;
     }
+    if let Some(task) = sites::driver::task(&journaled) {
+        let drive = sites::driver::Drive::new(Arc::clone(shared), journaled, task);
+        if !shared.gate.spawn(format!("operation {id}"), span, drive.run(mailbox)) {
+            shared.leave(id, command);
+        }
+        return;
+    }
     // What was issued before this start may have been sent before it.
     let sent = journaled.state.command().is_some();
     let task = Task { shared: Arc::clone(shared), parent, journaled, told: Told::default(), sent, moved, suspensions: None };
@@ -96,7 +104,7 @@ impl Task {
         let stop = self.shared.gate.token().clone();
         loop {
             let acted = self.act().await;
-            self.tell_parent();
+            self.shared.tell(self.parent);
             let until = match acted {
                 Ok(until) => until,
                 // Said once, by who watches over it.
@@ -119,21 +127,12 @@ impl Task {
                 () = self.until(until) => {}
             }
             if self.journaled.state.phase.ended() {
-                self.tell_parent();
+                self.shared.tell(self.parent);
                 break;
             }
         }
         self.shared.leave(self.journaled.state.id, self.journaled.state.command_id());
         tracing::info!(phase = self.journaled.state.phase.name(), "the operation has ended");
-    }
-
-    /// It looks at once. A full mailbox needs no word: it looks anyway.
-    fn tell_parent(&self) {
-        if let Some(parent) = self.parent.and_then(|parent| self.shared.driver(parent))
-            && parent.mailbox.try_send(Message::Reload).is_err()
-        {
-            tracing::debug!("the move has news enough");
-        }
     }
 
     async fn until(&self, until: Option<Timestamp>) {

@@ -3,6 +3,7 @@
 use muster_common::counter::Epoch;
 use muster_common::duration;
 use muster_common::fault::Fault;
+use muster_common::id::OperationId;
 use muster_common::name::Name;
 
 use crate::operation::done::Outcome;
@@ -10,6 +11,7 @@ use crate::operation::done::hooks::Ran;
 use crate::operation::moves::change::{Change, Deed};
 use crate::operation::moves::part::Given;
 use crate::operation::moves::task::{Approval, Chosen, Done as Moved};
+use crate::operation::sites::task::{Done as SiteDone, End};
 use crate::operation::state::{Awaited, Stands, State};
 
 /// A transition.
@@ -109,6 +111,22 @@ pub enum Event {
     WentBack,
     /// A move is done.
     Finished(Box<Moved>),
+    /// Of a site's move: an operation was begun for a component.
+    Begun {
+        /// The component.
+        component: Name,
+        /// The operation.
+        operation: OperationId,
+    },
+    /// Of a site's move: a component is not moved.
+    Aside {
+        /// The component.
+        component: Name,
+        /// Why. `None`: its writer stands elsewhere, nothing is to be done.
+        fault: Option<Box<Fault>>,
+    },
+    /// Of a site's move: all that was begun has ended.
+    SiteEnded(Box<SiteDone>),
 }
 
 /// What happened, in one sentence. `before` is the operation as it was.
@@ -157,6 +175,13 @@ pub fn sentence(event: &Event, before: &State) -> String {
             Some(writer) => format!("{writer} writes in {}", done.reign),
             None => "done".to_owned(),
         },
+        Event::Begun { component, operation } => format!("{component} is moved by operation {operation}"),
+        Event::Aside { component, fault: None } => format!("the writer of {component} stands elsewhere: nothing is to be done"),
+        Event::Aside { component, fault: Some(fault) } => format!("{component} is not moved: {}", fault.message),
+        Event::SiteEnded(done) => {
+            let moved = done.components.iter().filter(|ended| matches!(ended.end, End::Moved | End::Elsewhere)).count();
+            format!("{moved} of {} components write elsewhere", done.components.len())
+        }
     }
 }
 

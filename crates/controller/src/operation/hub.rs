@@ -94,6 +94,12 @@ impl Hub {
         }
     }
 
+    /// What an operation that is driven waits for now. Empty: nothing.
+    #[must_use]
+    pub fn waiting_for(&self, operation: OperationId) -> String {
+        self.lock().get(&operation).map(|live| live.waiting_for.clone()).unwrap_or_default()
+    }
+
     /// An operation has ended.
     pub fn forget(&self, operation: OperationId) {
         self.lock().remove(&operation);

@@ -48,8 +48,8 @@ fn encode(state: &State, last_event: EventNumber) -> Result<Record, StoreError> 
         kind: state.task.kind().name().to_owned(),
         phase: state.phase.name().to_owned(),
         ended: state.phase.ended(),
-        component: state.target.component.to_string(),
-        instance: state.target.instance.to_string(),
+        component: state.component().map(ToString::to_string).unwrap_or_default(),
+        instance: state.instance().to_owned(),
         repository: state.repository.as_ref().map(ToString::to_string).unwrap_or_default(),
         cause: state.cause.clone(),
         parent: state.parent.map(|id| id.to_string()).unwrap_or_default(),
@@ -253,7 +253,10 @@ fn effect_of(state: &State, event: &Event) -> Option<Effect> {
         | Event::Approved { .. }
         | Event::TurnedBack(_)
         | Event::WentBack
-        | Event::Finished(_) => None,
+        | Event::Finished(_)
+        | Event::Begun { .. }
+        | Event::Aside { .. }
+        | Event::SiteEnded(_) => None,
     }
 }
 
@@ -289,7 +292,8 @@ async fn keep_point(connection: &mut Connection, state: &State, done: &BackupDon
         | Task::Hold(_)
         | Task::Hook(_)
         | Task::Order(_)
-        | Task::Move(_) => String::new(),
+        | Task::Move(_)
+        | Task::Site(_) => String::new(),
     };
     let dump = matches!(&state.task, Task::Backup(task) if task.dump.is_some());
     let files = matches!(done.position, Some(crate::operation::done::Position::Files { .. }));
@@ -329,7 +333,8 @@ async fn move_reign(connection: &mut Connection, state: &State) -> Result<Option
         | Task::Hold(_)
         | Task::Hook(_)
         | Task::Order(_)
-        | Task::Move(_) => Epoch(0),
+        | Task::Move(_)
+        | Task::Site(_) => Epoch(0),
     };
     match failover::shards::restored_in_place(connection, &state.target, next).await? {
         Ok(moved) => Ok(moved.map(|moved| Event::ReignMoved { from: moved.from, to: moved.to, superseded: moved.superseded })),

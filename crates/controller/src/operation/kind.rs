@@ -48,11 +48,15 @@ pub enum Kind {
     Unfence,
     /// What wrote before follows again.
     Rejoin,
+    /// Every writer leaves a site, planned.
+    SwitchoverSite,
+    /// Every writer leaves a site that is gone.
+    FailoverSite,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 17] = [
         Self::Backup,
         Self::Restore,
         Self::Check,
@@ -68,6 +72,8 @@ impl Kind {
         Self::Fence,
         Self::Unfence,
         Self::Rejoin,
+        Self::SwitchoverSite,
+        Self::FailoverSite,
     ];
 
     /// As it is stored and said.
@@ -89,6 +95,8 @@ impl Kind {
             Self::Fence => "fence",
             Self::Unfence => "unfence",
             Self::Rejoin => "rejoin",
+            Self::SwitchoverSite => "switchover-site",
+            Self::FailoverSite => "failover-site",
         }
     }
 
@@ -111,6 +119,8 @@ impl Kind {
             Self::Fence => OperationKind::Fence,
             Self::Unfence => OperationKind::Unfence,
             Self::Rejoin => OperationKind::Rejoin,
+            Self::SwitchoverSite => OperationKind::SwitchoverSite,
+            Self::FailoverSite => OperationKind::FailoverSite,
         }
     }
 }

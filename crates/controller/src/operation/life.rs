@@ -16,6 +16,7 @@ use crate::operation::event::Event;
 use crate::operation::kind::{Kind, Phase};
 use crate::operation::moves::task::Approval;
 use crate::operation::moves::{apply, task};
+use crate::operation::sites;
 use crate::operation::state::{Act, Awaited, Cancel, Stands, State, Step, Task, Work};
 
 /// The agent judges a task that stands still; the controller waits so much longer before it calls the outcome unknown.
@@ -193,7 +194,7 @@ pub fn cancel(state: &State, by: &str, reason: &str) -> Result<Vec<Event>, Fault
         )));
     }
     match state.phase {
-        Phase::Pending if matches!(state.task, Task::Move(_)) => Ok(vec![asked]),
+        Phase::Pending if matches!(state.task, Task::Move(_) | Task::Site(_)) => Ok(vec![asked]),
         Phase::Pending => Ok(vec![asked, Event::Dropped]),
         Phase::Running | Phase::Cancelling | Phase::Unknown | Phase::Suspended => Ok(vec![asked]),
         Phase::Succeeded | Phase::Failed | Phase::Cancelled => Err(Fault::refused(
@@ -310,6 +311,7 @@ pub fn apply(mut state: State, event: &Event, at: Timestamp) -> State {
         | Event::TurnedBack(_)
         | Event::WentBack
         | Event::Finished(_) => apply::apply(&mut state, event, at),
+        Event::Begun { .. } | Event::Aside { .. } | Event::SiteEnded(_) => sites::apply::apply(&mut state, event, at),
     }
     state
 }
@@ -343,7 +345,7 @@ pub fn approve(state: &State, by: &str, approval: &Approval) -> Result<Vec<Event
 
 /// Where an operation stands that is neither unknown, nor suspended, nor ended.
 fn resting(state: &State) -> Phase {
-    let begun = state.command().is_some() || matches!(state.task, Task::Move(_)) && !state.steps.is_empty();
+    let begun = state.command().is_some() || matches!(state.task, Task::Move(_) | Task::Site(_)) && !state.steps.is_empty();
     match (begun, state.cancel.is_some()) {
         (false, _) => Phase::Pending,
         (true, false) => Phase::Running,
@@ -392,6 +394,7 @@ fn kind_of(done: &Done) -> Kind {
         Done::Order(_) => Kind::Order,
         // No agent tells such an outcome: it is foreign to every command.
         Done::Move(_) => Kind::Manage,
+        Done::Site(_) => Kind::SwitchoverSite,
     }
 }
 

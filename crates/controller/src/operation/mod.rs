@@ -19,6 +19,7 @@ pub mod moves;
 pub mod news;
 pub mod retry;
 pub mod show;
+pub mod sites;
 pub mod state;
 pub mod watch;
 

@@ -16,15 +16,22 @@ pub fn kept(what: &What, task: &Task) -> What {
         Task::Restore(chosen) => chosen.point.to_string(),
         Task::Verify(chosen) => chosen.point.to_string(),
         Task::Hold(chosen) => chosen.point.to_string(),
-        Task::Backup(_) | Task::Check(_) | Task::Discard(_) | Task::Prune(_) | Task::Hook(_) | Task::Order(_) | Task::Move(_) => {
-            String::new()
-        }
+        Task::Backup(_)
+        | Task::Check(_)
+        | Task::Discard(_)
+        | Task::Prune(_)
+        | Task::Hook(_)
+        | Task::Order(_)
+        | Task::Move(_)
+        | Task::Site(_) => String::new(),
     };
     match what {
         What::Restore(asked) => What::Restore(AskedRestore { point: chosen, consent: String::new(), ..asked.clone() }),
         What::Verify(asked) => What::Verify(AskedVerify { point: chosen, ..asked.clone() }),
         What::Hold(asked) => What::Hold(AskedHold { point: chosen, ..asked.clone() }),
-        What::Backup(_) | What::Check(_) | What::Discard { .. } | What::Prune(_) | What::Hook(_) | What::Move(_) => what.clone(),
+        What::Backup(_) | What::Check(_) | What::Discard { .. } | What::Prune(_) | What::Hook(_) | What::Move(_) | What::Site(_) => {
+            what.clone()
+        }
     }
 }
 
@@ -57,7 +64,7 @@ pub fn again(old: &State, consent: &str) -> Result<What, Fault> {
         }
     }
     match &old.asked {
-        Some(What::Move(_)) => refused(
+        Some(What::Move(_) | What::Site(_)) => refused(
             format!("operation {id} decides who may write"),
             "look who writes first: `muster status`; then ask by its own command".into(),
         ),

@@ -139,6 +139,15 @@ impl Shared {
         lock(&self.driven).operations.get(&operation).cloned()
     }
 
+    /// An operation tells the one that it is a part of to look. A full mailbox needs no word: it looks anyway.
+    pub(super) fn tell(&self, parent: Option<OperationId>) {
+        if let Some(parent) = parent.and_then(|parent| self.driver(parent))
+            && parent.mailbox.try_send(Message::Reload).is_err()
+        {
+            tracing::debug!(operation = %parent.operation, "it has news enough");
+        }
+    }
+
     pub(super) fn driver_of_command(&self, command: CommandId) -> Option<Driver> {
         let driven = lock(&self.driven);
         driven.commands.get(&command).and_then(|operation| driven.operations.get(operation)).cloned()

@@ -18,14 +18,15 @@ pub fn operation(state: &State, last_event: EventNumber) -> v1::Operation {
         Task::Verify(verify) => (false, Some(verify.point)),
         Task::Prune(prune) => (prune.dry_run, None),
         Task::Hold(hold) => (false, Some(hold.point)),
-        Task::Check(_) | Task::Discard(_) | Task::Hook(_) | Task::Order(_) | Task::Move(_) => (false, None),
+        Task::Check(_) | Task::Discard(_) | Task::Hook(_) | Task::Order(_) | Task::Move(_) | Task::Site(_) => (false, None),
     };
     v1::Operation {
         id: state.id.to_string(),
         kind: state.task.kind().proto().into(),
         state: state.phase.proto().into(),
-        component: state.target.component.to_string(),
-        instance: state.target.instance.to_string(),
+        component: state.component().map(ToString::to_string).unwrap_or_default(),
+        instance: state.instance().to_owned(),
+        site: if state.component().is_none() { state.target.component.to_string() } else { String::new() },
         repository: state.repository.as_ref().map(ToString::to_string).unwrap_or_default(),
         cause: state.cause.clone(),
         parent: state.parent.map(|id| id.to_string()).unwrap_or_default(),

@@ -18,7 +18,7 @@ use crate::operation::done::Done;
 use crate::operation::done::hooks::{Around, Ran};
 use crate::operation::kind::{Kind, Phase};
 use crate::operation::kinds::{backup, check, discard, hold, hook, prune, restore, verify};
-use crate::operation::moves;
+use crate::operation::{moves, sites};
 
 /// The version of the journaled form.
 pub const VERSION: u32 = 1;
@@ -30,7 +30,7 @@ pub struct State {
     pub id: OperationId,
     /// What is to be done.
     pub task: Task,
-    /// The instance whose agent does it.
+    /// The instance whose agent does it. Of a site's move: the site's name, twice.
     pub target: InstanceName,
     /// That agent.
     pub agent: Name,
@@ -99,6 +99,8 @@ pub enum Task {
     Order(Box<moves::part::Order>),
     /// Decide who may write.
     Move(moves::task::Task),
+    /// Move every component away from a site.
+    Site(Box<sites::task::Task>),
 }
 
 /// A part of an operation.
@@ -207,11 +209,36 @@ impl Task {
             Self::Hook(_) => Kind::Hook,
             Self::Order(_) => Kind::Order,
             Self::Move(task) => task.kind(),
+            Self::Site(task) => task.how.kind(),
         }
     }
 }
 
 impl State {
+    /// The component. `None`: a site as a whole is moved.
+    #[must_use]
+    pub const fn component(&self) -> Option<&Name> {
+        match &self.task {
+            Task::Site(_) => None,
+            Task::Backup(_)
+            | Task::Restore(_)
+            | Task::Check(_)
+            | Task::Discard(_)
+            | Task::Verify(_)
+            | Task::Prune(_)
+            | Task::Hold(_)
+            | Task::Hook(_)
+            | Task::Order(_)
+            | Task::Move(_) => Some(&self.target.component),
+        }
+    }
+
+    /// The instance as it is shown and stored. Empty: a site as a whole is moved.
+    #[must_use]
+    pub fn instance(&self) -> &str {
+        self.component().map_or("", |_| self.target.instance.as_str())
+    }
+
     /// The id of the operation's command. It follows from the operation and its kind, so that a controller that was restored from an
     /// older copy issues the same one again and the agent's inbox knows it.
     #[must_use]
@@ -267,7 +294,8 @@ impl State {
             | Task::Prune(_)
             | Task::Hold(_)
             | Task::Hook(_)
-            | Task::Move(_) => self.target.to_string(),
+            | Task::Move(_)
+            | Task::Site(_) => self.target.to_string(),
         }
     }
 
@@ -290,6 +318,8 @@ impl State {
             Kind::Fence => "fence",
             Kind::Unfence => "start again",
             Kind::Rejoin => "rejoin",
+            Kind::SwitchoverSite => return format!("switch site {} over", self.target.component),
+            Kind::FailoverSite => return format!("fail site {} over", self.target.component),
         };
         format!("{verb} {}", self.target)
     }

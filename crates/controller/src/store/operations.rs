@@ -126,13 +126,13 @@ pub async fn unfinished(connection: &mut Connection) -> Result<Vec<Record>, Stor
     rows.iter().map(read).collect()
 }
 
-/// Those of one component that have not ended, oldest first.
+/// Those of one component that have not ended, oldest first; without one, those that are of none.
 ///
 /// # Errors
 /// The database's, or a row that cannot be read.
-pub async fn unfinished_of(connection: &mut Connection, component: &Name) -> Result<Vec<Record>, StoreError> {
+pub async fn unfinished_of(connection: &mut Connection, component: Option<&Name>) -> Result<Vec<Record>, StoreError> {
     let rows = query("SELECT * FROM operations WHERE ended = 0 AND component = $1 ORDER BY number")
-        .bind(component.as_str())
+        .bind(component.map_or("", Name::as_str))
         .fetch_all(connection)
         .await?;
     rows.iter().map(read).collect()

@@ -59,7 +59,7 @@ fn a_file_of_several_documents_is_read() {
 fn an_unknown_field_is_told_with_its_place_what_was_expected_and_the_nearest() {
     assert_eq!(
         wrong("kind: Component\nname: a\nspec:\n  prioritty: LOW\n"),
-        "a.yaml:4:3: spec: unknown field \"prioritty\"; expected priority, objectives, repository, instances, verify, retention, expects, hooks; did you mean \"priority\"?"
+        "a.yaml:4:3: spec: unknown field \"prioritty\"; expected priority, objectives, repository, instances, verify, retention, expects, hooks, dependsOn; did you mean \"priority\"?"
     );
     let text = wrong("kind: Component\nname: a\nspec:\n  instances:\n  - site: x\n    postgres: {dataDirectroy: /a}\n");
     assert!(text.starts_with("a.yaml:6:16: spec.instances[0].postgres: unknown field \"dataDirectroy\"; expected address, "), "{text}");

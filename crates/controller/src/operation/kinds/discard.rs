@@ -41,7 +41,8 @@ pub fn settle(restore: &State, epoch: Epoch) -> Result<Settled, Fault> {
             | Done::Hold(_)
             | Done::Hook { .. }
             | Done::Order(_)
-            | Done::Move(_),
+            | Done::Move(_)
+            | Done::Site(_),
         )
         | None => None,
     };

@@ -85,7 +85,8 @@ pub fn fates(task: &Task, outcome: &Outcome) -> Option<Vec<Fate>> {
             | Done::Prune(_)
             | Done::Hook { .. }
             | Done::Order(_)
-            | Done::Move(_),
+            | Done::Move(_)
+            | Done::Site(_),
         )
         | Outcome::Fault(_) => None,
     }

@@ -65,7 +65,8 @@ fn hooks(fleet: &Fleet, task: &Task) -> Around {
         | Task::Hold(_)
         | Task::Hook(_)
         | Task::Order(_)
-        | Task::Move(_) => Around::default(),
+        | Task::Move(_)
+        | Task::Site(_) => Around::default(),
     }
 }
 
@@ -102,7 +103,7 @@ pub fn work(state: &State, rule: Rule, sequence: u64) -> Option<command::Work> {
         Task::Prune(task) => command::Work::Prune(prune::work(task)),
         Task::Hold(task) => command::Work::Hold(hold::work(task)),
         Task::Order(order) => command::Work::Order(order::work(order, rule, sequence)),
-        Task::Move(_) => return None,
+        Task::Move(_) | Task::Site(_) => return None,
     })
 }
 
@@ -121,14 +122,15 @@ pub fn effects(state: &State, outcome: &Outcome) -> Option<Effect> {
                 | Done::Hold(_)
                 | Done::Hook { .. }
                 | Done::Order(_)
-                | Done::Move(_),
+                | Done::Move(_)
+                | Done::Site(_),
             )
             | Outcome::Fault(_) => None,
         },
         Task::Restore(task) => (restore::restored_here(task, outcome) && !state.reign_moved()).then_some(Effect::Restored),
         Task::Prune(task) => prune::fates(task, outcome).map(Effect::TellPoints),
         Task::Hold(task) => hold::fates(task, outcome).map(Effect::TellPoints),
-        Task::Check(_) | Task::Discard(_) | Task::Verify(_) | Task::Hook(_) | Task::Order(_) | Task::Move(_) => None,
+        Task::Check(_) | Task::Discard(_) | Task::Verify(_) | Task::Hook(_) | Task::Order(_) | Task::Move(_) | Task::Site(_) => None,
     }
 }
 
@@ -145,6 +147,7 @@ pub fn effects_of_word(state: &State) -> Option<Effect> {
         | Task::Hold(_)
         | Task::Hook(_)
         | Task::Order(_)
-        | Task::Move(_) => None,
+        | Task::Move(_)
+        | Task::Site(_) => None,
     }
 }

@@ -81,7 +81,8 @@ pub fn fates(task: &Task, outcome: &Outcome) -> Option<Vec<Fate>> {
             | Done::Hold(_)
             | Done::Hook { .. }
             | Done::Order(_)
-            | Done::Move(_),
+            | Done::Move(_)
+            | Done::Site(_),
         )
         | Outcome::Fault(_) => None,
     }

@@ -63,7 +63,10 @@ pub fn apply(state: &mut State, event: &Event, at: Timestamp) {
         | Event::GaveUp(_)
         | Event::Resolved { .. }
         | Event::Suspended { .. }
-        | Event::Late(_) => {}
+        | Event::Late(_)
+        | Event::Begun { .. }
+        | Event::Aside { .. }
+        | Event::SiteEnded(_) => {}
     }
 }
 

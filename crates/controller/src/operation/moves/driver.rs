@@ -156,6 +156,7 @@ impl Drive {
             shared.hub.shard_changed();
         }
         self.journaled = recorded.journaled;
+        shared.tell(self.journaled.state.parent);
         for part in recorded.parts {
             driver::start(&shared, part);
         }
@@ -210,7 +211,8 @@ fn part(journaled: &Journaled) -> Part {
             | Done::Prune(_)
             | Done::Hold(_)
             | Done::Hook { .. }
-            | Done::Move(_),
+            | Done::Move(_)
+            | Done::Site(_),
         )
         | None => None,
     };

@@ -88,6 +88,9 @@ pub struct Moving {
     /// Why it goes back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub back: Option<Fault>,
+    /// Of a site's move: the components that are not moved, and why; `None`: their writers stand elsewhere.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub aside: BTreeMap<Name, Option<Fault>>,
 }
 
 /// A candidate with what its promotion may lose.
