@@ -10,7 +10,12 @@ use muster_wire::proto::v1::{
 use muster_wire::status::fault;
 use tonic::transport::Channel;
 
-use crate::world::{BOUND, DOCS, World, eventually};
+use crate::world::{BOUND, DOCS, World, eventually, on_both_stores};
+
+on_both_stores!(
+    a_finding_is_raised_watched_measured_and_cleared_and_stays_in_the_history,
+    a_number_that_was_never_given_out_and_an_unknown_component_are_refused_with_what_to_do,
+);
 
 async fn listed(status: &mut StatusServiceClient<Channel>, component: &str) -> Vec<Finding> {
     status.list_findings(ListFindingsRequest { component: component.into() }).await.unwrap().into_inner().findings
@@ -23,7 +28,6 @@ async fn watched(status: &mut StatusServiceClient<Channel>, after_event: u64, co
     tokio::time::timeout(BOUND, events).await.expect("events")
 }
 
-#[tokio::test]
 async fn a_finding_is_raised_watched_measured_and_cleared_and_stays_in_the_history() {
     let world = World::with_docs().await;
     let mut status = StatusServiceClient::new(world.admins());
@@ -63,7 +67,6 @@ async fn a_finding_is_raised_watched_measured_and_cleared_and_stays_in_the_histo
     assert_eq!(second.next_page_token, "");
 }
 
-#[tokio::test]
 async fn a_number_that_was_never_given_out_and_an_unknown_component_are_refused_with_what_to_do() {
     let world = World::with_docs().await;
     let mut status = StatusServiceClient::new(world.admins());

@@ -15,4 +15,5 @@ mod pausing;
 mod process;
 mod retrying;
 mod scheduling;
+mod store;
 mod world;

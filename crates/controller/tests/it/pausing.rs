@@ -16,7 +16,14 @@ use muster_wire::status::fault;
 use tonic::Code;
 
 use crate::operations::{asked, backup, commanded, ready};
-use crate::world::{World, name};
+use crate::world::{World, name, on_both_stores};
+
+on_both_stores!(
+    a_pause_is_durable_shown_and_ended_by_resume_while_persons_go_on,
+    a_pause_ends_by_itself,
+    what_makes_no_pause_is_refused,
+    a_component_that_takes_a_deleted_ones_name_is_not_paused,
+);
 
 fn pause(component: &str, time: Duration) -> PauseRequest {
     PauseRequest { component: component.into(), duration: Some(duration_to_proto(time)), reason: "moving the disks".into() }
@@ -32,7 +39,6 @@ async fn page(world: &World) -> StatusPage {
 
 const HOUR: Duration = Duration::from_secs(3_600);
 
-#[tokio::test]
 async fn a_pause_is_durable_shown_and_ended_by_resume_while_persons_go_on() {
     let (world, mut session) = ready().await;
     let began = world.inventory().pause(pause("docs", HOUR)).await.unwrap().into_inner().pause.unwrap();
@@ -61,7 +67,6 @@ async fn a_pause_is_durable_shown_and_ended_by_resume_while_persons_go_on() {
     assert!(world.inventory().resume(resume("docs")).await.unwrap().into_inner().ended.is_none(), "twice is once");
 }
 
-#[tokio::test]
 async fn a_pause_ends_by_itself() {
     let world = World::with_docs().await;
     let began = world.inventory().pause(pause("docs", Duration::from_millis(300))).await.unwrap().into_inner().pause.unwrap();
@@ -71,7 +76,6 @@ async fn a_pause_ends_by_itself() {
     assert_eq!(resumed.ended, None);
 }
 
-#[tokio::test]
 async fn what_makes_no_pause_is_refused() {
     let world = World::with_docs().await;
     for (request, kind) in [
@@ -89,7 +93,6 @@ async fn what_makes_no_pause_is_refused() {
     assert_eq!(refused.code(), Code::PermissionDenied);
 }
 
-#[tokio::test]
 async fn a_component_that_takes_a_deleted_ones_name_is_not_paused() {
     let world = World::with_docs().await;
     world.inventory().pause(pause("docs", HOUR)).await.unwrap();

@@ -15,7 +15,16 @@ use muster_wire::proto::v1::{
 use muster_wire::status::fault;
 
 use crate::operations::{acknowledged, asked, commanded, done};
-use crate::world::{Session, World, eventually, hello, report};
+use crate::world::{Session, World, eventually, hello, on_both_stores, report};
+
+on_both_stores!(
+    the_plans_backups_run_daily_at_two_and_each_six_hours_over_a_day_of_a_shifted_clock,
+    the_plans_proof_waits_for_a_point_to_prove_and_verifies_it_then,
+    a_run_waits_where_a_person_is_refused_and_goes_when_the_way_is_free,
+    a_controller_that_was_away_makes_up_for_missed_runs_once_and_repeats_none,
+    what_is_paused_does_not_run_and_is_made_up_for_when_it_is_resumed,
+    a_component_with_a_schedule_is_not_deleted_and_a_schedule_that_is_leaves_nothing_behind,
+);
 
 /// The plan's own documents, as an operator applies them.
 const PLAN: &str = include_str!("../../../../deploy/examples/database-backups.yaml");
@@ -101,7 +110,6 @@ async fn nothing(session: &mut Session, world: &World) {
     assert_eq!(operations(world).await.len(), before);
 }
 
-#[tokio::test]
 async fn the_plans_backups_run_daily_at_two_and_each_six_hours_over_a_day_of_a_shifted_clock() {
     let (world, mut session, clock) = planned().await;
     let first = schedule(&world, "database-daily").await;
@@ -128,7 +136,6 @@ async fn the_plans_backups_run_daily_at_two_and_each_six_hours_over_a_day_of_a_s
     assert_eq!((text(daily.next_at.as_ref()).as_str(), daily.left_out.as_str()), ("2030-05-08T02:00:00Z", ""));
 }
 
-#[tokio::test]
 async fn the_plans_proof_waits_for_a_point_to_prove_and_verifies_it_then() {
     let (world, mut session, clock) = planned_at("2030-05-12T04:30:00Z").await;
     assert_eq!(text(schedule(&world, "database-proof").await.next_at.as_ref()), "2030-05-12T05:00:00Z");
@@ -144,7 +151,6 @@ async fn the_plans_proof_waits_for_a_point_to_prove_and_verifies_it_then() {
     assert_eq!(proof.last.unwrap().cause, "schedule/database-proof");
 }
 
-#[tokio::test]
 async fn a_run_waits_where_a_person_is_refused_and_goes_when_the_way_is_free() {
     let (world, mut session, clock) = planned().await;
     let by_hand = muster_wire::proto::v1::BackupRequest { component: "dese-db".into(), label: "by hand".into(), ..Default::default() };
@@ -167,7 +173,6 @@ async fn a_run_waits_where_a_person_is_refused_and_goes_when_the_way_is_free() {
     eventually("nothing waits", async || schedules(&world).await.iter().all(|schedule| schedule.waiting_for.is_empty())).await;
 }
 
-#[tokio::test]
 async fn a_controller_that_was_away_makes_up_for_missed_runs_once_and_repeats_none() {
     let (world, mut session, clock) = planned().await;
     let credentials = world.join_again("istanbul-db1").await;
@@ -196,7 +201,6 @@ async fn a_controller_that_was_away_makes_up_for_missed_runs_once_and_repeats_no
     }
 }
 
-#[tokio::test]
 async fn what_is_paused_does_not_run_and_is_made_up_for_when_it_is_resumed() {
     let (world, mut session, clock) = planned().await;
     let pause = PauseRequest {
@@ -212,7 +216,6 @@ async fn what_is_paused_does_not_run_and_is_made_up_for_when_it_is_resumed() {
     assert_eq!(serve(&mut session).await, "daily");
 }
 
-#[tokio::test]
 async fn a_component_with_a_schedule_is_not_deleted_and_a_schedule_that_is_leaves_nothing_behind() {
     let (world, mut session, clock) = planned().await;
     let delete = |kind: ResourceKind, name: &str| InventoryServiceDeleteRequest {

@@ -61,6 +61,36 @@ pub fn name(text: &str) -> Name {
     text.parse().unwrap()
 }
 
+tokio::task_local! {
+    /// The URL of the store of this test's worlds. None: a file in the world's folder.
+    static STORE: String;
+}
+
+/// Runs a test whose world has its store on a PostgreSQL server.
+pub async fn on_a_server(test: impl Future<Output = ()>) {
+    let place = crate::store::server::shared().database().await;
+    STORE.scope(place.to_string(), test).await;
+}
+
+/// Makes one test of each: with the store in a file, and on a PostgreSQL server.
+macro_rules! on_both_stores {
+    ($($name:ident),+ $(,)?) => {
+        mod on_a_file {
+            $(#[tokio::test]
+            async fn $name() {
+                super::$name().await;
+            })+
+        }
+        mod on_a_server {
+            $(#[tokio::test]
+            async fn $name() {
+                crate::world::on_a_server(super::$name()).await;
+            })+
+        }
+    };
+}
+pub(crate) use on_both_stores;
+
 pub struct World {
     pub folder: tempfile::TempDir,
     pub running: Running,
@@ -76,6 +106,7 @@ pub fn config(folder: &std::path::Path) -> Config {
         listen: Some("127.0.0.1:0".parse().unwrap()),
         metrics_listen: Some("127.0.0.1:0".parse().unwrap()),
         endpoints: vec![Endpoint { host: "127.0.0.1".into(), port: 0 }],
+        store: STORE.try_with(Clone::clone).ok(),
         ..Flags::default()
     };
     muster_controller::config::load(&flags).unwrap()

@@ -8,7 +8,7 @@ use muster_controller::store::error::StoreError;
 use muster_controller::store::meta;
 use muster_controller::store::sql::query;
 
-use crate::server::{self, Server};
+use super::server::{self, Server};
 
 async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
     let start = Instant::now();

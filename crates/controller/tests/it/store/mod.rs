@@ -1,15 +1,12 @@
 //! The store on a real file and on a real PostgreSQL server: one suite, run on both.
 
-// Outside of the test functions too, a test fails by panicking.
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
-
 mod auditing;
 mod bounded;
 mod copying;
 mod every_table;
 mod file;
 mod postgres;
-mod server;
+pub mod server;
 mod tls;
 mod together;
 
@@ -21,7 +18,7 @@ use muster_controller::store::place::Place;
 use muster_controller::store::sql::query;
 
 /// Makes one test of each: on a file, and on a server.
-macro_rules! on_both {
+macro_rules! on_both_places {
     ($($name:ident),+ $(,)?) => {
         mod on_a_file {
             $(#[tokio::test]
@@ -39,7 +36,7 @@ macro_rules! on_both {
     };
 }
 
-on_both!(
+on_both_places!(
     it_holds_what_a_store_promises,
     a_process_whose_term_is_over_cannot_write,
     a_newer_schema_is_refused_and_left_as_it_is,

@@ -14,7 +14,7 @@ use muster_controller::store::{Store, audit, events, history, meta, operations};
 use muster_wire::proto::v1::history_entry::Entry;
 use muster_wire::proto::v1::{Operation, RoleChange};
 
-use crate::every_table::operation;
+use super::every_table::operation;
 
 const NOW: Timestamp = Timestamp(1_800_000_000_000_000);
 

@@ -7,7 +7,7 @@ use muster_controller::store::place::Place;
 use muster_controller::store::sql::query;
 use muster_identity::endpoint::Endpoint;
 
-use crate::server::Server;
+use super::server::Server;
 
 /// A folder with `identity/` of a certificate for 127.0.0.1, and the CA that made it.
 fn certified() -> tempfile::TempDir {

@@ -7,7 +7,7 @@ use muster_controller::store::Store;
 use muster_controller::store::audit::{self, Filter, Keep};
 use muster_controller::store::place::Place;
 
-use crate::server;
+use super::server;
 
 const DAY: i64 = 86_400_000_000;
 

@@ -5,8 +5,8 @@ use muster_controller::store::error::StoreError;
 use muster_controller::store::place::Place;
 use muster_controller::store::{Store, agents, meta};
 
-use crate::every_table::filled;
-use crate::server;
+use super::every_table::filled;
+use super::server;
 
 fn file(folder: &tempfile::TempDir, name: &str) -> Place {
     Place::File(folder.path().join(name))
