@@ -6,7 +6,7 @@ SHELL := /bin/bash
 MAKEFLAGS += --no-print-directory
 export RUST_BACKTRACE := 0
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test quick real soak lint bench fmt reference audit package package-test clean
+.PHONY: help setup build demo test quick real soak lint bench fmt reference audit package package-test systemd-test clean
 
 CARGO := cargo
 LOCKED := --locked
@@ -20,7 +20,8 @@ help:
 	@echo "make bench [NAME=...]   the benchmarks, as tables and as target/bench/<name>.json"
 	@echo "make soak               long property runs and faults (SEED by MUSTER_SEED)"
 	@echo "make audit [ADVISORY_DB=PATH]   licences, sources, advisories"
-	@echo "make package [PROFILE=dev]   a Debian package; make package-test installs it into a fresh Debian"
+	@echo "make package [PROFILE=dev]   a Debian package; make package-test installs it into a fresh Debian,"
+	@echo "                        make systemd-test boots one with it"
 	@echo "make reference         the book's API pages, after a change in proto/"
 	@echo "make fmt | setup | clean"
 
@@ -64,6 +65,10 @@ package: setup
 # Installs the package of the development build into a fresh Debian. Needs root, debootstrap and a Debian mirror.
 package-test: build
 	@tools/package-test
+
+# The same under a live systemd: the shipped units, their limits, restarts and upgrades under load. Needs systemd-nspawn too.
+systemd-test: build
+	@tools/systemd-test
 
 # The book's reference pages, from the comments in proto/.
 reference:

@@ -26,6 +26,9 @@ pub struct Config {
     /// Where sockets and permits go. Absent: `run` in the state directory.
     #[serde(default, alias = "run_directory")]
     pub run_directory: Option<PathBuf>,
+    /// The template of a systemd unit that PostgreSQL servers are started in: `muster-postgres@`. Absent: a session of their own.
+    #[serde(default, alias = "server_unit")]
+    pub server_unit: Option<String>,
     /// host:port of the controllers, dialled in turn. Empty: those that the token names.
     #[serde(default)]
     pub controllers: Vec<String>,
@@ -167,6 +170,13 @@ impl Config {
                 return Err(("controllers", format!("{controller:?} is no host:port")));
             }
         }
+        let is_template = |unit: &String| {
+            let stem = unit.strip_suffix('@').unwrap_or_default();
+            !stem.is_empty() && unit.len() <= 64 && stem.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
+        };
+        if let Some(unit) = self.server_unit.as_ref().filter(|unit| !is_template(unit)) {
+            return Err(("serverUnit", format!("{unit:?} is no template's name, as muster-postgres@ is")));
+        }
         if self.controllers.len() > 16 {
             return Err(("controllers", format!("{} are given, 16 is the bound", self.controllers.len())));
         }
@@ -285,6 +295,7 @@ mod tests {
                 "stateDirectory: /s\nhooks: {freeze: {program: bin/freeze}}\n",
                 "hooks: freeze: program bin/freeze: expected an absolute path",
             ),
+            ("stateDirectory: /s\nserverUnit: muster-postgres.service\n", "serverUnit: \"muster-postgres.service\" is no template's name"),
             ("stateDirectory: /s\nhooks: {freeze: {program: /a/../b}}\n", "expected an absolute path without `..`"),
             ("stateDirectory: /s\nhooks: {freeze: {program: /f, timeout: 30d}}\n", "timeout 30d: expected 1.0s to 7d"),
             ("stateDirectory: /s\nhooks: {freeze: {program: /f, shell: yes}}\n", "shell"),

@@ -10,11 +10,13 @@ use muster_engine::keep::Keeping;
 use muster_engine::verbs::Engine;
 use muster_engine_files::engine::Files;
 use muster_engine_postgres::config::{Control, PostgresConfig};
+use muster_engine_postgres::control::unit::ServerUnit;
 use muster_engine_postgres::engine::Postgres;
 use muster_engine_postgres::verify::leftover;
 use muster_wire::proto::v1::{self, postgres_spec};
 
 use crate::assignment::parse::{AssignedInstance, Kind};
+use crate::config::Config;
 
 /// What of the agent itself an engine's servers call.
 #[derive(Clone, Debug)]
@@ -25,22 +27,31 @@ pub struct Own {
     pub holder: Vec<String>,
     /// Where permits go.
     pub run_folder: PathBuf,
+    /// The unit of systemd's that servers are started in, where one is declared.
+    pub server_unit: Option<ServerUnit>,
 }
 
 impl Own {
-    /// This very program.
+    /// This very program, as its file declares it.
     ///
     /// # Errors
     /// Where its path is not known.
-    pub fn of_this_program(run_folder: PathBuf) -> std::io::Result<Self> {
+    pub fn of_this_program(config: &Config) -> std::io::Result<Self> {
         let program = std::env::current_exe()?.display().to_string();
-        Ok(Self { wal_get: vec![program.clone(), "wal-get".to_owned()], holder: vec![program, "hold".to_owned()], run_folder })
+        let run_folder = config.run_directory();
+        let template = config.server_unit.clone();
+        Ok(Self {
+            wal_get: vec![program.clone(), "wal-get".to_owned()],
+            holder: vec![program, "hold".to_owned()],
+            server_unit: template.map(|template| ServerUnit { template, orders: run_folder.join("servers") }),
+            run_folder,
+        })
     }
 
     /// For who only looks.
     #[must_use]
     pub fn unused() -> Self {
-        Self { wal_get: vec!["unused".to_owned()], holder: Vec::new(), run_folder: PathBuf::new() }
+        Self { wal_get: vec!["unused".to_owned()], holder: Vec::new(), run_folder: PathBuf::new(), server_unit: None }
     }
 }
 
@@ -81,6 +92,7 @@ fn postgres(name: &InstanceName, spec: &v1::PostgresSpec, own: &Own) -> Result<P
         config_file: path(&spec.config_file),
         control,
         wal_get: own.wal_get.clone(),
+        server_unit: own.server_unit.clone(),
         keeping: Some(Keeping {
             run_folder: own.run_folder.clone(),
             component: name.component.clone(),

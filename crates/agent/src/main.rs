@@ -80,6 +80,12 @@ enum Command {
         /// The server's data directory.
         data: PathBuf,
     },
+    /// Become the server of an order file; called by the unit that servers are started in.
+    #[command(hide = true)]
+    ExecServer {
+        /// The order, which the agent wrote.
+        order: PathBuf,
+    },
     /// Stand between the agent and a hook; called by the agent.
     #[command(hide = true)]
     RunHook {
@@ -136,6 +142,11 @@ fn main() -> ExitCode {
     if let Command::Hold { data } = &arguments.command {
         return muster_engine_postgres::keep::lock::hold(data).map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS);
     }
+    if let Command::ExecServer { order } = &arguments.command {
+        let Err(error) = muster_engine_postgres::control::unit::launch(order);
+        eprintln!("muster-agent: become the server of {}: {error}", order.display());
+        return ExitCode::FAILURE;
+    }
     if let Command::RunHook { folder } = &arguments.command {
         return match muster_agent::hook::supervisor::supervise(folder) {
             Ok(()) => ExitCode::SUCCESS,
@@ -173,7 +184,7 @@ fn act(command: Command) -> anyhow::Result<()> {
         Command::Promote { file, word } => runtime()?.block_on(ask(&Config::load(&file.config)?, &word.request(false))),
         Command::Start { file, word } => runtime()?.block_on(ask(&Config::load(&file.config)?, &word.request(true))),
         // Handled before anything else is set up.
-        Command::WalGet { .. } | Command::Hold { .. } | Command::RunHook { .. } => Ok(()),
+        Command::WalGet { .. } | Command::Hold { .. } | Command::ExecServer { .. } | Command::RunHook { .. } => Ok(()),
         Command::Version => {
             println!("muster-agent {}", env!("CARGO_PKG_VERSION"));
             Ok(())

@@ -133,7 +133,7 @@ fn open(config: &Config, state: &StateDirectory, member: String, belonging: Arc<
     }
     let cache = scratch.join("cache");
     bound_cache(&cache, config.scratch_limit).context("bound the cache")?;
-    let own = engines::Own::of_this_program(run_directory.clone()).context("find the agent's own program")?;
+    let own = engines::Own::of_this_program(config).context("find the agent's own program")?;
     let build = move |name: &_, assigned: &_| engines::build(name, assigned, &own);
     let place = Arc::new(Place::new(config.machine_id_file(), config.boot_id_file(), &run_directory));
     Ok(Agent {

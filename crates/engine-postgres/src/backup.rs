@@ -39,7 +39,7 @@ use crate::wal;
 
 mod checked;
 pub(crate) mod listing;
-mod outside;
+pub mod outside;
 mod readers;
 mod session;
 mod span;

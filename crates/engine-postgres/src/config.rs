@@ -9,6 +9,8 @@ use std::str::FromStr;
 use muster_engine::keep::Keeping;
 use serde::{Deserialize, Serialize};
 
+use crate::control::unit::ServerUnit;
+
 /// Where the server listens.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -127,6 +129,9 @@ pub struct PostgresConfig {
     pub control: Control,
     /// The program and its first arguments that serve as the `restore_command`'s helper: `/usr/bin/muster-agent wal-get`.
     pub wal_get: Vec<String>,
+    /// The unit of systemd's that servers are started in. Absent: a session of their own.
+    #[serde(default)]
+    pub server_unit: Option<ServerUnit>,
     /// Where its permit lies, for one that may be kept. Absent: it is only observed, backed up and restored.
     #[serde(default)]
     pub keeping: Option<Keeping>,
@@ -201,6 +206,7 @@ pub(crate) fn example(data: &str) -> PostgresConfig {
         config_file: None,
         control: Control::PgCtl { options: String::new(), log_file: None },
         wal_get: vec!["/usr/bin/muster-agent".into(), "wal-get".into()],
+        server_unit: None,
         keeping: None,
     }
 }

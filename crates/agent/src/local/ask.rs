@@ -73,7 +73,7 @@ async fn directly(config: &Config, state: &StateDirectory, request: &Request) ->
     for folder in [&run_folder, &state.join("keeper")] {
         muster_service::files::create_private_folder(folder)?;
     }
-    let own = engines::Own::of_this_program(run_folder.clone())?;
+    let own = engines::Own::of_this_program(config)?;
     let build = move |name: &_, assigned: &_| engines::build(name, assigned, &own);
     let assignments =
         Assignments::open(&state.join("assignment"), memory.clone(), Box::new(build)).context("read the stored assignment")?;

@@ -96,6 +96,15 @@ fn included(file: &Path, text: &str) -> io::Result<Vec<PathBuf>> {
     Ok(found)
 }
 
+/// The folders that `include_dir` lines name by a relative path. A server whose folder is not there does not start, though it may be empty, and
+/// of an empty folder nothing is in a point.
+pub fn relative_folders(text: &str) -> impl Iterator<Item = &Path> {
+    let named = text.lines().filter_map(directive).filter(|(directive, _)| *directive == "include_dir");
+    named
+        .map(|(_, value)| Path::new(value))
+        .filter(|path| path.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir)))
+}
+
 /// `include 'x'`, `include_dir = 'conf.d'` and the like; nothing else.
 fn directive(line: &str) -> Option<(&str, &str)> {
     let line = line.trim();

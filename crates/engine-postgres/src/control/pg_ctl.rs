@@ -8,6 +8,7 @@ use std::time::Duration;
 use muster_common::fault::{ErrorKind, Fault};
 
 use crate::config::{Control, PostgresConfig};
+use crate::control::unit::{Order, ServerUnit, Started};
 use crate::data_directory::{self, Postmaster};
 
 /// A fast shutdown may take so long (a checkpoint of everything) before it becomes an immediate one.
@@ -28,6 +29,8 @@ pub struct PgCtl {
     options: String,
     /// A program and its arguments that the server is started within. Empty: none.
     within: Vec<String>,
+    /// The unit that it is started in. None: a session of its own, as `pg_ctl` makes it.
+    unit: Option<ServerUnit>,
 }
 
 /// The folder of the programs for a major version.
@@ -69,13 +72,21 @@ impl PgCtl {
         if data == config.data_directory && !options.is_empty() {
             all.push(options.clone());
         }
-        Self { bin, data: data.to_owned(), log: config.log_file(data), options: all.join(" "), within: Vec::new() }
+        Self {
+            bin,
+            data: data.to_owned(),
+            log: config.log_file(data),
+            options: all.join(" "),
+            within: Vec::new(),
+            unit: config.server_unit.clone(),
+        }
     }
 
     /// The same, started within another program, which runs what stands behind its arguments.
     #[must_use]
     pub fn within(mut self, program: Vec<String>) -> Self {
         self.within = program;
+        self.unit = None;
         self
     }
 
@@ -130,6 +141,20 @@ impl PgCtl {
     /// Where it ended before it said that it runs: with the end of its log.
     pub async fn start(&self) -> Result<(), Fault> {
         let before = self.log_length();
+        if let Some(unit) = &self.unit {
+            let order = Order {
+                postgres: self.bin.join("postgres"),
+                data: self.data.clone(),
+                options: self.options.clone(),
+                log: self.log.clone(),
+            };
+            let within = Duration::from_secs(START_SECONDS.into());
+            match unit.start(&order, within).await.map_err(|fault| fault.evidence(self.log_tail(before)))? {
+                Started::Ready => return Ok(()),
+                // A server that runs is worth more than a unit of its own: no polkit, or no such unit.
+                Started::Refused(why) => tracing::warn!(data = %self.data.display(), "the server starts in the agent's own unit: {why}"),
+            }
+        }
         let mut command = self.command();
         command.arg("-l").arg(&self.log).args(["-w", "-t", &START_SECONDS.to_string()]);
         if !self.options.is_empty() {

@@ -9,6 +9,7 @@ use muster_common::fault::{ErrorKind, Fault};
 use muster_common::position::Lsn;
 use muster_engine::request::{RestoreRequest, RestoreTarget};
 
+use crate::backup::outside;
 use crate::config::{Address, PostgresConfig};
 use crate::keep::{conf, mark, permit};
 use crate::point::PostgresPoint;
@@ -168,8 +169,12 @@ fn materialise(known: &PostgresPoint, building: &Path, outside: &BTreeMap<PathBu
         let inner = path.strip_prefix(etc).ok().filter(|_| outside.contains_key(main)).map(Path::to_owned);
         if let Some(name) = name.or(inner) {
             let to = building.join(name);
-            folders::make(to.parent().unwrap_or(building), 0o700)?;
+            let folder = to.parent().unwrap_or(building);
+            folders::make(folder, 0o700)?;
             folders::write(&to, bytes)?;
+            for included in outside::relative_folders(&String::from_utf8_lossy(bytes)) {
+                folders::make(&folder.join(included), 0o700)?;
+            }
         }
     }
     let path = building.join("postgresql.conf");

@@ -148,6 +148,8 @@ fn configuration_outside_of_the_data_directory_is_part_of_the_point() {
     let etc = server.folder.path().join("etc");
     folder(&etc);
     folder(&etc.join("conf.d"));
+    // Debian's own `conf.d` is empty until somebody puts a file into it.
+    folder(&etc.join("empty.d"));
     server.down();
     for name in ["postgresql.conf", "pg_hba.conf", "pg_ident.conf"] {
         std::fs::rename(server.data.join(name), etc.join(name)).unwrap();
@@ -156,7 +158,7 @@ fn configuration_outside_of_the_data_directory_is_part_of_the_point() {
     let text = std::fs::read_to_string(&main).unwrap();
     let data = server.data.display();
     let e = etc.display();
-    std::fs::write(&main, format!("{text}\ndata_directory = '{data}'\nhba_file = '{e}/pg_hba.conf'\nident_file = '{e}/pg_ident.conf'\nexternal_pid_file = '{e}/x.pid'\ninclude_dir = 'conf.d'\n")).unwrap();
+    std::fs::write(&main, format!("{text}\ndata_directory = '{data}'\nhba_file = '{e}/pg_hba.conf'\nident_file = '{e}/pg_ident.conf'\nexternal_pid_file = '{e}/x.pid'\ninclude_dir = 'conf.d'\ninclude_dir = 'empty.d'\n")).unwrap();
     std::fs::write(etc.join("conf.d/more.conf"), "work_mem = '7MB'\n").unwrap();
     run(std::process::Command::new("chown").args(["-R", "postgres:postgres"]).arg(&etc));
     server.config_file = Some(main);

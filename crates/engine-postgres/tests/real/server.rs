@@ -183,6 +183,7 @@ impl Server {
             config_file: self.config_file.clone(),
             control: Control::PgCtl { options: String::new(), log_file: Some(self.folder.path().join("server.log")) },
             wal_get: vec!["/bin/false".into()],
+            server_unit: None,
             keeping: None,
         }
     }

@@ -195,6 +195,7 @@ fn engine(kind: &str, into: &Path, scratch: &Path, port: u16, arguments: &Argume
                 config_file: None,
                 control: Control::PgCtl { options: String::new(), log_file: None },
                 wal_get: vec![own.display().to_string(), "wal-get".into()],
+                server_unit: None,
                 keeping: None,
             };
             Ok(Box::new(Postgres::new(config)?))
