@@ -103,6 +103,8 @@ pub enum Command {
     Hook(command::hook::Arguments),
     /// Keeps what runs from now on: who may write is decided by Muster then.
     Manage(command::manage::Arguments),
+    /// After a controller was restored or made anew: believe the agents about who writes, where one of them is silent.
+    Adopt(command::adopt::Arguments),
     /// What stands against a move of the writer now, with evidence and its age. Does nothing.
     Preflight(command::preflight::Arguments),
     /// Changes the writer, planned: nothing is lost, or it goes back.
@@ -218,6 +220,7 @@ pub async fn run(arguments: Arguments) -> Result<Exit, Fault> {
         Command::Release(arguments) => command::release::run(&app, arguments).await,
         Command::Hook(arguments) => command::hook::run(&app, arguments).await,
         Command::Manage(arguments) => command::manage::run(&app, arguments).await,
+        Command::Adopt(arguments) => command::adopt::run(&app, arguments).await,
         Command::Preflight(arguments) => command::preflight::run(&app, arguments).await,
         Command::Switchover(arguments) => command::switchover::run(&app, arguments).await,
         Command::Failover(arguments) => command::failover::run(&app, arguments).await,

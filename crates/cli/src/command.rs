@@ -1,5 +1,6 @@
 //! One file a command: its arguments with examples, and what it asks and shows.
 
+pub mod adopt;
 pub mod agents;
 pub mod apply;
 pub mod approve;

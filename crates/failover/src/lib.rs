@@ -10,6 +10,7 @@
 //! The model in `tests/` runs these very functions under reboots, lost and late messages and doubled controllers.
 
 pub mod adopt;
+pub mod catch_up;
 pub mod command;
 pub mod control;
 pub mod custody;

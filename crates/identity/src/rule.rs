@@ -102,7 +102,7 @@ impl Denied {
             Self::Revoked(caller) => Fault::refused(Unauthenticated, format!("the certificate of {caller} is revoked"))
                 .hint("ask an admin; if this is unexpected, somebody shut this identity out"),
             Self::NoRole(caller) => Fault::refused(PermissionDenied, format!("{caller} has no role"))
-                .hint("an admin gives one: `muster operator add NAME --role ROLE`"),
+                .hint("an admin gives one: `muster operator add NAME --role ROLE`; the way back in where there is none: `muster-controller admin-cert` on its machine"),
             Self::RoleTooSmall { caller, has, needs, rpc } => {
                 Fault::refused(PermissionDenied, format!("{caller} is {has}; {rpc} needs {needs}"))
                     .hint(format!("ask somebody who is {needs}"))
@@ -226,6 +226,7 @@ pub const RULES: &[(&str, Rule)] = &[
     ("/muster.v1.RecoveryService/Backup", OPERATOR),
     ("/muster.v1.RecoveryService/Failover", APPROVER),
     ("/muster.v1.RecoveryService/FailoverSite", APPROVER),
+    ("/muster.v1.RecoveryService/Adopt", APPROVER),
     ("/muster.v1.RecoveryService/Fence", OPERATOR),
     ("/muster.v1.RecoveryService/Manage", OPERATOR),
     ("/muster.v1.RecoveryService/Preflight", VIEWER),

@@ -26,7 +26,7 @@ pub const MAX_RESOURCES: usize = 1_000;
 pub const MAX_BYTES: usize = 4 << 20;
 
 const RESOURCE: &str = "muster.v1.Resource";
-const KEYS: [&str; 4] = ["kind", "name", "etag", "spec"];
+const KEYS: [&str; 5] = ["kind", "name", "id", "etag", "spec"];
 
 /// Why a text is no list of resources, shown as `file:line:column: message`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -91,7 +91,7 @@ pub fn parse(text: &str, file: &str) -> Result<Vec<Resource>, YamlError> {
     })
 }
 
-/// A resource as one document that [`parse`] reads back: kind, name and spec, without what the controller adds.
+/// A resource as one document that [`parse`] reads back: kind, name, id and spec, without what else the controller adds.
 ///
 /// # Errors
 /// Where the resource has no spec.
@@ -105,12 +105,12 @@ pub fn to_yaml(resource: &Resource) -> Result<String, Fault> {
         return Err(internal("its spec is no message"));
     };
     let text = |text: &str| write::Plain::Text(text.to_owned());
-    let document = write::Plain::Map(vec![
-        (text("kind"), text(kind_name(kind))),
-        (text("name"), text(&resource.name)),
-        (text("spec"), write::message(&spec)),
-    ]);
-    serde_saphyr::to_string(&document).map_err(|error| internal(&error.to_string()))
+    let mut entries = vec![(text("kind"), text(kind_name(kind))), (text("name"), text(&resource.name))];
+    if !resource.id.is_empty() {
+        entries.push((text("id"), text(&resource.id)));
+    }
+    entries.push((text("spec"), write::message(&spec)));
+    serde_saphyr::to_string(&write::Plain::Map(entries)).map_err(|error| internal(&error.to_string()))
 }
 
 /// The kind of a resource; `None` where it has no spec.
@@ -204,7 +204,7 @@ fn read_document(document: &Node) -> Result<Resource, Wrong> {
     let Shape::Map(entries) = &document.shape else {
         return Err(Wrong::at(document.place, format!("expected a mapping of kind, name, spec; found {}", document.shape.told())));
     };
-    let mut found: [Option<&Node>; 4] = [None; 4];
+    let mut found: [Option<&Node>; 5] = [None; 5];
     for (key, value) in entries {
         let written = match &key.shape {
             Shape::Text(text) => text.as_str(),
@@ -219,14 +219,17 @@ fn read_document(document: &Node) -> Result<Resource, Wrong> {
             }
         }
     }
-    let [kind, name, etag, spec] = found;
+    let [kind, name, id, etag, spec] = found;
     let kind = read_kind(kind, document.place)?;
     let name = text_of(name, "name", document.place)?;
     if let Err(error) = name.1.parse::<muster_common::name::Name>() {
         return Err(Wrong::at(name.0, format!("name: {error}")));
     }
-    let etag = etag.map_or(Ok(String::new()), |node| text_of(Some(node), "etag", node.place).map(|found| found.1.to_owned()))?;
-    read_resource(kind, name.1, etag, spec, document.place)
+    let text_or_nothing = |node: Option<&Node>, key| {
+        node.map_or(Ok(String::new()), |node| text_of(Some(node), key, node.place).map(|found| found.1.to_owned()))
+    };
+    let (id, etag) = (text_or_nothing(id, "id")?, text_or_nothing(etag, "etag")?);
+    Ok(Resource { id, etag, ..read_resource(kind, name.1, spec, document.place)? })
 }
 
 fn read_kind(node: Option<&Node>, document: Place) -> Result<ResourceKind, Wrong> {
@@ -242,7 +245,7 @@ fn text_of<'a>(node: Option<&'a Node>, key: &str, document: Place) -> Result<(Pl
     }
 }
 
-fn read_resource(kind: ResourceKind, name: &str, etag: String, spec: Option<&Node>, document: Place) -> Result<Resource, Wrong> {
+fn read_resource(kind: ResourceKind, name: &str, spec: Option<&Node>, document: Place) -> Result<Resource, Wrong> {
     let defect = || Wrong::at(document, format!("{} cannot be read by this version", kind_name(kind)));
     let field = spec_fields().into_iter().find(|field| field.name() == kind_name(kind).to_ascii_lowercase()).ok_or_else(defect)?;
     let descriptor = field.kind().as_message().cloned().ok_or_else(defect)?;
@@ -253,7 +256,7 @@ fn read_resource(kind: ResourceKind, name: &str, etag: String, spec: Option<&Nod
     let mut whole = prost_reflect::DynamicMessage::new(descriptor::message(RESOURCE).ok_or_else(defect)?);
     whole.set_field(&field, Value::Message(spec));
     let read: Resource = whole.transcode_to().map_err(|_| defect())?;
-    Ok(Resource { name: name.to_owned(), etag, ..read })
+    Ok(Resource { name: name.to_owned(), ..read })
 }
 
 #[cfg(test)]

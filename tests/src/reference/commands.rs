@@ -22,6 +22,7 @@ const fn nothing(command: &'static str, note: &'static str) -> Row {
 
 /// Every command that is not hidden, in the alphabet's order.
 pub const COMMANDS: &[Row] = &[
+    row("adopt", "muster.v1.AdoptResponse", ""),
     row("agents", "muster.v1.ListAgentsResponse", ""),
     nothing("agents revoke", ""),
     row("apply", "muster.v1.ApplyResponse", "also with --dry-run"),

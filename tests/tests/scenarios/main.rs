@@ -2,6 +2,7 @@
 
 mod audit;
 mod ca;
+mod catching_up;
 mod clients;
 mod clocks;
 mod control_plane;

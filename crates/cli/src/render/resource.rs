@@ -71,7 +71,6 @@ pub fn documents(resources: &[Resource]) -> Result<String, Fault> {
 /// Where it has no spec that this version knows.
 pub fn whole(resource: &Resource, now: Timestamp) -> Result<String, Fault> {
     let rows = [
-        ("# id", resource.id.clone()),
         ("# etag", resource.etag.clone()),
         ("# declared", instant_or_nothing(resource.created_at.as_ref())),
         ("# changed", format!("{} ({})", instant_or_nothing(resource.updated_at.as_ref()), age(resource.updated_at.as_ref(), now))),

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use muster_common::name::{InstanceName, Name};
 use muster_failover::directive::{Kept, Question};
+use muster_failover::refusal::Refusal;
 use muster_wire::proto::agent::v1::ObservationReport;
 use muster_wire::proto::v1::{InstanceRole, KeptDirectory, Observation, Position, position};
 use tokio::sync::watch;
@@ -51,13 +52,14 @@ pub struct Reported {
 pub struct Observations {
     shared: Arc<Mutex<BTreeMap<InstanceName, Seen>>>,
     kept: Arc<Mutex<BTreeMap<InstanceName, Reported>>>,
+    later: Arc<Mutex<BTreeMap<Name, Refusal>>>,
     turned: Arc<Mutex<BTreeSet<Name>>>,
     changes: watch::Sender<u64>,
 }
 
 impl Default for Observations {
     fn default() -> Self {
-        Self { shared: Arc::default(), kept: Arc::default(), turned: Arc::default(), changes: watch::Sender::new(0) }
+        Self { shared: Arc::default(), kept: Arc::default(), later: Arc::default(), turned: Arc::default(), changes: watch::Sender::new(0) }
     }
 }
 
@@ -115,6 +117,27 @@ impl Observations {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner).get(instance).cloned()
     }
 
+    /// The last report of every keeper.
+    #[must_use]
+    pub fn all_kept(&self) -> Vec<Reported> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
+    /// Why a later reign of a component than the journal knows, which keepers report, is not believed yet. `None`: none is reported.
+    #[must_use]
+    pub fn later_reign(&self, component: &Name) -> Option<Refusal> {
+        self.later.lock().unwrap_or_else(PoisonError::into_inner).get(component).cloned()
+    }
+
+    /// See [`Observations::later_reign`].
+    pub fn set_later_reign(&self, component: &Name, refusal: Option<Refusal>) {
+        let mut later = self.later.lock().unwrap_or_else(PoisonError::into_inner);
+        match refusal {
+            Some(refusal) => later.insert(component.clone(), refusal),
+            None => later.remove(component),
+        };
+    }
+
     /// The instances whose keepers ask whether they may start again, by their last reports.
     #[must_use]
     pub fn asking(&self) -> BTreeMap<InstanceName, Question> {
@@ -126,6 +149,8 @@ impl Observations {
     pub fn keep_only(&self, declared: &BTreeSet<InstanceName>) {
         self.lock().retain(|instance, _| declared.contains(instance));
         self.kept.lock().unwrap_or_else(PoisonError::into_inner).retain(|instance, _| declared.contains(instance));
+        let components: BTreeSet<&Name> = declared.iter().map(|instance| &instance.component).collect();
+        self.later.lock().unwrap_or_else(PoisonError::into_inner).retain(|component, _| components.contains(component));
         self.changes.send_modify(|number| *number += 1);
     }
 

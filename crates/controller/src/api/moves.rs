@@ -8,13 +8,14 @@ use muster_failover::loss::Loss;
 use muster_failover::proof::Statement;
 use muster_wire::convert::{duration_from_proto, duration_to_proto, name_from_proto, optional_name_from_proto};
 use muster_wire::proto::v1::{
-    FailoverRequest, FenceRequest, LossBound, MachineStatement, MachineWord, ManageRequest, PreflightCheck, PreflightRequest,
-    PreflightResponse, RejoinRequest, SwitchoverRequest, UnfenceRequest,
+    AdoptRequest, AdoptResponse, FailoverRequest, FenceRequest, LossBound, MachineStatement, MachineWord, ManageRequest, PreflightCheck,
+    PreflightRequest, PreflightResponse, RejoinRequest, SwitchoverRequest, UnfenceRequest,
 };
 use tonic::{Request, Response, Status};
 
 use super::recovery::asked;
 use super::{Api, digest, request_id, some_duration, status, subject_of};
+use crate::failover::catching_up;
 use crate::operation::asked::{AskedMove, Move, What};
 use crate::operation::done::loss_to_proto;
 use crate::operation::moves::preflight::{Check, Preflight};
@@ -48,6 +49,23 @@ impl Api {
             Ok(asked(caller, id, digest(&message), None, What::Move(wanted)))
         })();
         self.start(read.map_err(status)?).await
+    }
+
+    /// Believes a later reign, by a person's word about those that are silent.
+    pub(super) async fn believe(&self, message: AdoptRequest, by: &str) -> Result<AdoptResponse, Fault> {
+        self.must_exist(&message.component, "")?;
+        let component = name_from_proto(&message.component, "component")?;
+        if message.off.len() > MOST_WORDS {
+            return Err(Fault::refused(
+                ErrorKind::ResourceExhausted,
+                format!("off: {} of them; {MOST_WORDS} is the bound", message.off.len()),
+            )
+            .hint("one for each machine"));
+        }
+        let off = message.off.iter().map(|name| name_from_proto(name, "off")).collect::<Result<_, _>>()?;
+        let record = catching_up::adopt(&self.agents, &component, &off).await?;
+        tracing::warn!(by, %component, ?off, "a later reign was believed by a person's word");
+        Ok(AdoptResponse { writer: record.reign.writer.to_string(), epoch: record.reign.epoch.0 })
     }
 
     pub(super) async fn look_before(&self, request: Request<PreflightRequest>) -> Result<Response<PreflightResponse>, Status> {

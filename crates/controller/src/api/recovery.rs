@@ -6,10 +6,10 @@ use muster_wire::convert::{name_from_proto, optional_name_from_proto};
 use muster_wire::proto::v1::recovery_service_server::RecoveryService;
 use muster_wire::proto::v1::restore_request::Target;
 use muster_wire::proto::v1::{
-    BackupRequest, BackupResponse, DumpScope, FailoverRequest, FailoverResponse, FailoverSiteRequest, FailoverSiteResponse, FenceRequest,
-    FenceResponse, ManageRequest, ManageResponse, Operation, PreflightRequest, PreflightResponse, RejoinRequest, RejoinResponse,
-    RestoreRequest, RestoreResponse, RunHookRequest, RunHookResponse, SwitchoverRequest, SwitchoverResponse, SwitchoverSiteRequest,
-    SwitchoverSiteResponse, UnfenceRequest, UnfenceResponse, VerifyRequest, VerifyResponse,
+    AdoptRequest, AdoptResponse, BackupRequest, BackupResponse, DumpScope, FailoverRequest, FailoverResponse, FailoverSiteRequest,
+    FailoverSiteResponse, FenceRequest, FenceResponse, ManageRequest, ManageResponse, Operation, PreflightRequest, PreflightResponse,
+    RejoinRequest, RejoinResponse, RestoreRequest, RestoreResponse, RunHookRequest, RunHookResponse, SwitchoverRequest, SwitchoverResponse,
+    SwitchoverSiteRequest, SwitchoverSiteResponse, UnfenceRequest, UnfenceResponse, VerifyRequest, VerifyResponse,
 };
 use tonic::{Request, Response, Status};
 
@@ -115,6 +115,12 @@ impl RecoveryService for Api {
 
     async fn rejoin(&self, request: Request<RejoinRequest>) -> Result<Response<RejoinResponse>, Status> {
         Ok(Response::new(RejoinResponse { operation: Some(self.start_move(request).await?) }))
+    }
+
+    async fn adopt(&self, request: Request<AdoptRequest>) -> Result<Response<AdoptResponse>, Status> {
+        let caller = subject_of(&request)?;
+        let (api, message) = (self.clone(), request.into_inner());
+        self.detached("adopt", async move { api.believe(message, &caller).await }).await.map(Response::new)
     }
 
     async fn preflight(&self, request: Request<PreflightRequest>) -> Result<Response<PreflightResponse>, Status> {

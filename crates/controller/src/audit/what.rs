@@ -57,6 +57,7 @@ pub const CHANGING: &[(&str, About)] = &[
     ("/muster.v1.OperationService/Reject", About::Operation),
     ("/muster.v1.OperationService/Resolve", About::Operation),
     ("/muster.v1.OperationService/Retry", About::Operation),
+    ("/muster.v1.RecoveryService/Adopt", About::Component),
     ("/muster.v1.RecoveryService/Backup", About::Component),
     ("/muster.v1.RecoveryService/Failover", About::Component),
     ("/muster.v1.RecoveryService/FailoverSite", About::Site),

@@ -15,6 +15,7 @@ use muster_wire::proto::v1::{self, ComponentSpec, OperationState, Position, Reco
 use crate::agents::link::Agents;
 use crate::api::Api;
 use crate::api::status_page::{measured_rto, verification};
+use crate::failover::catching_up::lifted_by;
 use crate::findings::world::{Agent, Component, Controller, Disk, Instance, OwnBackup, Point, Seen, Standing, Stored, Unfinished, World};
 use crate::inventory::{Declared, DeclaredInstance, Kind};
 use crate::operation::handle::ListFilter;
@@ -226,6 +227,7 @@ fn component(agents: &Agents, declared: &Declared, (name, spec, since): (&Name, 
         verify_every: objective(spec.expects.as_ref().and_then(|expects| expects.verify_every.as_ref())),
         declared: since,
         paused: agents.pauses.of(name, agents.clock.now()).map(|pause| (pause.until, format!("{}: {}", pause.by, pause.reason))),
+        later_reign: agents.observations.later_reign(name).map(|refusal| (refusal.evidence.clone(), lifted_by(name, &refusal))),
         has_repository: !spec.repository.is_empty(),
         has_one_writer: spec.instances.iter().any(|instance| matches!(instance.engine, Some(instance_spec::Engine::Postgres(_)))),
         stored: read.components.get(name).cloned().unwrap_or_default(),

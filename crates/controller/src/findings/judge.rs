@@ -128,6 +128,9 @@ impl Judges {
             }
             (None, _) | (Some(_), None) => {}
         }
+        if let Some((evidence, lifted_by)) = &component.later_reign {
+            holds(Rule::LaterReign, evidence.clone(), lifted_by.clone());
+        }
         if let Some(point) = component.stored.newest.as_ref().filter(|point| point.damaged_pages > 0) {
             let told = format!("point {} has {} damaged pages", short(&point.id), point.damaged_pages);
             holds(Rule::DamagedPages, told, format!("`muster points {name}`; restore an older one beside and compare"));

@@ -29,6 +29,8 @@ pub enum Rule {
     RunWaits,
     /// Automation and schedules are switched off for a component, or for all.
     Paused,
+    /// Keepers report a later reign than this controller knows, and it is not believed yet.
+    LaterReign,
     /// The newest recovery point has pages that were damaged in the database already.
     DamagedPages,
     /// A component with an RTO objective was never restored as a whole or verified: nobody knows how long it takes.
@@ -145,6 +147,20 @@ pub struct About {
     pub condition: &'static str,
     /// What to do, where the evidence has nothing better.
     pub remedy: &'static str,
+}
+
+/// A line of the table; `damping` is how many seconds it must hold, and be gone.
+pub(super) const fn line(
+    rule: Rule,
+    name: &'static str,
+    severity: Severity,
+    damping: (u64, u64),
+    needs: Needs,
+    condition: &'static str,
+    remedy: &'static str,
+) -> About {
+    let (raise_after, clear_after) = (Duration::from_secs(damping.0), Duration::from_secs(damping.1));
+    About { rule, name, severity, raise_after, clear_after, needs, condition, remedy }
 }
 
 impl Rule {

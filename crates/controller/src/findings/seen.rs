@@ -138,6 +138,7 @@ mod tests {
             verify_every: None,
             declared: Timestamp(0),
             paused: None,
+            later_reign: None,
             has_repository: true,
             has_one_writer: true,
             stored: Stored::default(),

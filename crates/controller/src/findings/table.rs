@@ -1,24 +1,8 @@
 //! The table of the rules: a line each. `docs/guides/findings.md` has the same one, and a test compares the two.
 
-use std::time::Duration;
+use muster_wire::proto::v1::Severity::{Critical, Info, Warning};
 
-use muster_wire::proto::v1::Severity::{self, Critical, Info, Warning};
-
-use crate::findings::rule::{About, Needs, Rule};
-
-/// A line of the table; `damping` is how many seconds it must hold, and be gone.
-const fn line(
-    rule: Rule,
-    name: &'static str,
-    severity: Severity,
-    damping: (u64, u64),
-    needs: Needs,
-    condition: &'static str,
-    remedy: &'static str,
-) -> About {
-    let (raise_after, clear_after) = (Duration::from_secs(damping.0), Duration::from_secs(damping.1));
-    About { rule, name, severity, raise_after, clear_after, needs, condition, remedy }
-}
+use crate::findings::rule::{About, Needs, Rule, line};
 
 /// Figures that only grow, and facts of the store: there is nothing to damp.
 const AT_ONCE: (u64, u64) = (0, 0);
@@ -101,6 +85,15 @@ pub const TABLE: [About; RULES] = [
         Needs::Nothing,
         "Automation and schedules are switched off for a component, or for all.",
         "`muster resume NAME`, or `muster resume --all`",
+    ),
+    line(
+        Rule::LaterReign,
+        "LaterReign",
+        Critical,
+        (5, 0),
+        Needs::Nothing,
+        "Agents know a later reign of a component than this controller, which was restored from an older copy or made anew, and it is not believed yet.",
+        "let its agents connect; where a machine is off: `muster adopt NAME --off INSTANCE`",
     ),
     line(
         Rule::DamagedPages,

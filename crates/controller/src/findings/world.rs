@@ -76,6 +76,8 @@ pub struct Component {
     pub declared: Timestamp,
     /// That its automation and schedules are off: until when, and who switched them off and why.
     pub paused: Option<(Timestamp, String)>,
+    /// Why a later reign that its keepers report is not believed yet, and what would lift that.
+    pub later_reign: Option<(String, String)>,
     /// Whether its points go anywhere.
     pub has_repository: bool,
     /// Whether one instance alone may take writes.

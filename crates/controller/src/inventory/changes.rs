@@ -70,8 +70,9 @@ pub fn apply(
         problems.extend(form::problems(&spec).into_iter().map(|problem| format!("{kind} {name}: {problem}")));
         let before = present.get(kind, &name);
         check_etag(kind, &name, &asked.etag, before)?;
+        check_id(kind, &name, &asked.id, before, &declared)?;
         check_change(kind, &name, before, &spec, world)?;
-        let difference = change(kind, &name, before, spec, world.now, &mut draw)?;
+        let difference = change(kind, &name, before, (asked.id, spec), world.now, &mut draw)?;
         if let Some(resource) = &difference.resource {
             declared.insert(resource.clone())?;
         }
@@ -124,6 +125,24 @@ fn check_etag(kind: Kind, name: &Name, given: &str, before: Option<&Resource>) -
         .hint(format!("read it again (`muster get {kind} {name}`), then apply your change to that")))
 }
 
+/// An id is given back to a controller that was made anew: a component's points and keys in the repository go by it.
+fn check_id(kind: Kind, name: &Name, given: &str, before: Option<&Resource>, declared: &Declared) -> Result<(), Fault> {
+    if given.is_empty() || before.is_some_and(|before| before.id == given) {
+        return Ok(());
+    }
+    let problem = if let Some(before) = before {
+        format!("its id is {}, not {given:.40}", before.id)
+    } else if given.len() != 32 || !given.chars().all(|c| matches!(c, '0'..='9' | 'a'..='f')) {
+        format!("the id {given:.40} is not 32 hexadecimal digits")
+    } else if let Some(other) = declared.iter().find(|(_, _, other)| other.id == given) {
+        format!("the id {given} is {} {}'s", other.0, other.1)
+    } else {
+        return Ok(());
+    };
+    Err(Fault::refused(ErrorKind::Conflict, format!("{kind} {name}: {problem}"))
+        .hint("leave the id out: it is given back only to what this controller does not know yet"))
+}
+
 /// What of a component must not change, or not now.
 fn check_change(kind: Kind, name: &Name, before: Option<&Resource>, spec: &Spec, world: &Circumstances) -> Result<(), Fault> {
     let Some(Spec::Component(before)) = before.and_then(|resource| resource.spec.as_ref()) else { return Ok(()) };
@@ -157,7 +176,7 @@ fn change(
     kind: Kind,
     name: &Name,
     before: Option<&Resource>,
-    spec: Spec,
+    (id, spec): (String, Spec),
     now: Timestamp,
     draw: &mut impl FnMut() -> [u8; 16],
 ) -> Result<Difference, Fault> {
@@ -173,7 +192,7 @@ fn change(
         let resource = Resource {
             name: name.to_string(),
             etag: new_etag(draw()),
-            id: hex::encode(draw()),
+            id: if id.is_empty() { hex::encode(draw()) } else { id },
             created_at: now,
             updated_at: now,
             conditions: Vec::new(),
@@ -224,6 +243,32 @@ mod tests {
     use muster_wire::proto::v1::{FilesSpec, InstanceSpec, PostgresSpec, SiteSpec};
 
     use super::*;
+
+    #[test]
+    fn an_id_is_given_back_to_what_is_not_known_yet_and_to_nothing_else() {
+        let (mut number, id) = (0_u8, "ab".repeat(16));
+        let mut draw = || {
+            number += 1;
+            [number; 16]
+        };
+        let world = Circumstances::default();
+        let with = |name: &str, id: &str| Resource { id: id.to_owned(), ..site(name, "") };
+        let declared = apply(&Declared::default(), vec![with("a", &id)], &world, &mut draw).unwrap().declared;
+        assert_eq!(declared.get(Kind::Site, &"a".parse().unwrap()).unwrap().id, id);
+        // The same again, and without it, changes nothing.
+        for again in [with("a", &id), with("a", "")] {
+            let outcome = apply(&declared, vec![again], &world, &mut draw).unwrap();
+            assert_eq!(outcome.differences[0].change(), Change::Unchanged);
+        }
+        for (wrong, told) in [
+            (with("a", &"cd".repeat(16)), "its id is abab"),
+            (with("b", &id), "is site a's"),
+            (with("b", "AB"), "is not 32 hexadecimal digits"),
+        ] {
+            let refused = apply(&declared, vec![wrong], &world, &mut draw).unwrap_err();
+            assert!(refused.message.contains(told) && !refused.hint.is_empty(), "{refused}");
+        }
+    }
 
     fn site(name: &str, description: &str) -> Resource {
         Resource { name: name.into(), spec: Some(Spec::Site(SiteSpec { description: description.into() })), ..Resource::default() }

@@ -18,7 +18,8 @@ use muster_wire::proto::v1::instance_spec::Engine;
 use muster_wire::proto::v1::resource::Spec;
 use muster_wire::proto::v1::{ComponentSpec, InstanceSpec, ResourceKind};
 
-use crate::operation::asked::{Asked, Run, What};
+use crate::failover::catching_up;
+use crate::operation::asked::{Asked, Move, Run, What};
 use crate::operation::conflict;
 use crate::operation::event::Event;
 use crate::operation::fleet::{Fleet, Instance};
@@ -211,6 +212,10 @@ async fn settle(shared: &Shared, connection: &mut Connection, what: &What) -> Re
         What::Move(asked) => {
             let fleet = fleet(shared, connection, &asked.component).await?;
             let members = members(shared, connection, &asked.component).await?;
+            // Whatever is decided by an older reign would be refused by its agents; a fence is an instance's own.
+            if let Some(refusal) = shared.observations.later_reign(&asked.component).filter(|_| !matches!(asked.what, Move::Fence { .. })) {
+                return Err(catching_up::waits(&asked.component, &refusal));
+            }
             settle::settle(asked, &fleet, &members)
         }
         What::Site(asked) => sites::plan::settle(asked, &known(connection).await?),

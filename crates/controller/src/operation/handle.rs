@@ -51,6 +51,11 @@ pub struct ListFilter {
 }
 
 impl Operations {
+    /// Says that the record of a shard changed without an operation.
+    pub fn shard_changed(&self) {
+        self.shared.hub.shard_changed();
+    }
+
     /// Takes over the store's unfinished operations and drives them on, each in a task of `gate`.
     ///
     /// # Errors

@@ -46,6 +46,7 @@ fn good() -> World {
         verify_every: None,
         declared: ago(86_400),
         paused: None,
+        later_reign: None,
         has_repository: true,
         has_one_writer: true,
         stored: Stored {

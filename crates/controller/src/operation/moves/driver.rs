@@ -130,7 +130,7 @@ impl Drive {
             parts,
             members,
             rule: self.shared.store.rule(),
-            adopting: self.shared.is_adopting(),
+            adopting: self.shared.is_adopting() || self.shared.observations.later_reign(&component).is_some(),
             now: muster_service::clock::now(),
             drawn: ReignId::from_bytes(rand::random()),
         })

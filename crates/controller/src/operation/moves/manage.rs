@@ -2,13 +2,14 @@
 
 use muster_common::fault::{ErrorKind, Fault};
 use muster_common::name::Name;
+use muster_failover::control::Role;
 use muster_failover::directive::{Errand, ManagedAs};
 
 use crate::operation::moves::change::Change;
-use crate::operation::moves::decide::{Action, Next, answer, change, failed, give_up};
+use crate::operation::moves::decide::{Action, Next, answer, change, failed, give_up, idle};
 use crate::operation::moves::part::{self, Stand, stand};
 use crate::operation::moves::task::Done;
-use crate::operation::moves::view::View;
+use crate::operation::moves::view::{Member, View};
 
 /// What is to be done now; at last what came of it.
 ///
@@ -42,7 +43,13 @@ pub fn decide(view: &View, writer: &Name, followers: &[Name]) -> Next<Done> {
         return Err(Action::Record(given));
     }
     if !open.is_empty() {
-        return Err(crate::operation::moves::decide::idle(format!("{} to be kept", open.join(", "))));
+        return Err(idle(format!("{} to be kept", open.join(", "))));
+    }
+    // Who asks for a switchover right after this is answered by what the keepers report.
+    let is_unreported = |name: &&Name| view.member(name).is_some_and(|member| member.connected && !is_kept(member));
+    let unreported: Vec<&str> = followers.iter().chain([writer]).filter(is_unreported).map(Name::as_str).collect();
+    if !unreported.is_empty() {
+        return Err(idle(format!("the first report of {}", unreported.join(", "))));
     }
     Ok(Done {
         writer: Some(writer.clone()),
@@ -52,4 +59,9 @@ pub fn decide(view: &View, writer: &Name, followers: &[Name]) -> Next<Done> {
         loss: None,
         notes: Vec::new(),
     })
+}
+
+/// Whether its keeper has reported that it keeps it.
+fn is_kept(member: &Member) -> bool {
+    member.kept.as_ref().is_some_and(|role| *role != Role::Unmanaged)
 }
