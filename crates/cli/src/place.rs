@@ -189,7 +189,7 @@ fn document(file: &Path) -> Result<RepositorySpec, Fault> {
     let resources = yaml::parse(&text, &file.display().to_string())?;
     let mut specs = resources.into_iter().filter_map(|resource| match resource.spec {
         Some(Spec::Repository(repository)) => Some(repository),
-        Some(Spec::Site(_) | Spec::Component(_) | Spec::Schedule(_)) | None => None,
+        Some(Spec::Site(_) | Spec::Component(_) | Spec::Schedule(_) | Spec::Route(_)) | None => None,
     });
     match (specs.next(), specs.next()) {
         (Some(spec), None) => Ok(spec),

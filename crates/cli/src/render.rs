@@ -17,6 +17,7 @@ pub mod pause;
 pub mod points;
 pub mod resource;
 pub mod retention;
+pub mod route;
 pub mod schedule;
 pub mod status;
 pub mod table;

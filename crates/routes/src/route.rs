@@ -197,7 +197,7 @@ impl Route {
             Denied::NotAdopted => (
                 ErrorKind::FailedPrecondition,
                 "no reign stands beside it".to_owned(),
-                "adopt the name first: a name is never taken over by the way".to_owned(),
+                "a name is never taken over by the way; once, by hand: muster route adopt ROUTE".to_owned(),
             ),
             Denied::Foreign => (
                 ErrorKind::FailedPrecondition,

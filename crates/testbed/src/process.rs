@@ -219,6 +219,22 @@ impl Process {
         Ok(())
     }
 
+    /// It is stopped where it is (SIGSTOP): it holds its sockets and answers nobody.
+    ///
+    /// # Errors
+    /// Where it is gone.
+    pub fn freeze(&self) -> Result<()> {
+        self.signal(Signal::STOP)
+    }
+
+    /// It goes on.
+    ///
+    /// # Errors
+    /// Where it is gone.
+    pub fn thaw(&self) -> Result<()> {
+        self.signal(Signal::CONT)
+    }
+
     /// SIGTERM, then waits for its end.
     ///
     /// # Errors

@@ -121,6 +121,7 @@ pub fn kind_of(resource: &Resource) -> Option<ResourceKind> {
         Spec::Repository(_) => ResourceKind::Repository,
         Spec::Component(_) => ResourceKind::Component,
         Spec::Schedule(_) => ResourceKind::Schedule,
+        Spec::Route(_) => ResourceKind::Route,
     })
 }
 
@@ -133,11 +134,13 @@ pub const fn kind_name(kind: ResourceKind) -> &'static str {
         ResourceKind::Repository => "Repository",
         ResourceKind::Component => "Component",
         ResourceKind::Schedule => "Schedule",
+        ResourceKind::Route => "Route",
     }
 }
 
 /// All kinds, in the order in which they are needed: what others name comes first.
-pub const KINDS: [ResourceKind; 4] = [ResourceKind::Site, ResourceKind::Repository, ResourceKind::Component, ResourceKind::Schedule];
+pub const KINDS: [ResourceKind; 5] =
+    [ResourceKind::Site, ResourceKind::Repository, ResourceKind::Component, ResourceKind::Schedule, ResourceKind::Route];
 
 /// The kind that a person names: `component`, `Component`, `components`.
 ///

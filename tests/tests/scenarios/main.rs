@@ -25,6 +25,7 @@ mod pair;
 mod postgres;
 mod prune;
 mod restored_controller;
+mod routes;
 mod sites;
 mod stores;
 mod verify;

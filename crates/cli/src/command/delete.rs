@@ -52,6 +52,7 @@ fn lost(kind: ResourceKind, resource: &Resource) -> String {
              (`muster repo list` finds them), under an id that a new component of this name does not get"
         }
         ResourceKind::Repository => "no longer used. What is in it stays as it is",
+        ResourceKind::Route => "no longer moved with the writer. It stays in the DNS as it is",
         ResourceKind::Schedule => "no longer run. What it has begun goes on, and its recovery points stay",
         ResourceKind::Site | ResourceKind::Unspecified => "no longer known",
     };

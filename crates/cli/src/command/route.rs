@@ -1,4 +1,4 @@
-//! `muster route`: names in the DNS, with no controller. So far: trying an operator's own program out.
+//! `muster route`: names in the DNS that follow a writer: shown, taken over, pointed; and an operator's own program tried out, with no controller.
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -9,9 +9,12 @@ use muster_common::fault::{ErrorKind, Fault};
 use muster_routes::conform::conform;
 use muster_routes::domain::Domain;
 use muster_routes::program::Program;
+use muster_wire::proto::v1::{AdoptRouteRequest, PointRouteRequest, ShowRouteRequest};
 
 use crate::arguments::App;
+use crate::controller::Repeat;
 use crate::exit::Exit;
+use crate::render;
 
 /// The arguments of `muster route`.
 #[derive(Debug, Args)]
@@ -25,6 +28,20 @@ pub struct Arguments {
 enum Action {
     /// Tries out whether a program of yours keeps the contract of a route's provider, at a name that nobody uses.
     Conform(Conform),
+    /// What stands in the DNS for a route: at the primary, at every authoritative server, at the watched resolvers.
+    Show(Named),
+    /// Takes a name over that points at the writer's site already, or does not exist yet. Once for each route.
+    Adopt(Named),
+    /// Points a route at the site of its component's writer: what a move could not do while a server was away.
+    Point(Named),
+}
+
+/// A route.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  muster route show orders\n  muster route adopt orders\n  muster route point orders")]
+pub struct Named {
+    /// Its name, as it is declared.
+    route: String,
 }
 
 /// The arguments of `muster route conform`.
@@ -57,7 +74,49 @@ pub struct Conform {
 pub async fn run(app: &App, arguments: Arguments) -> Result<Exit, Fault> {
     match arguments.action {
         Action::Conform(arguments) => try_out(app, arguments).await,
+        Action::Show(named) => show(app, named.route).await,
+        Action::Adopt(named) => adopt(app, named.route).await,
+        Action::Point(named) => point(app, named.route).await,
     }
+}
+
+async fn show(app: &App, route: String) -> Result<Exit, Fault> {
+    let controller = app.controller()?;
+    let request = ShowRouteRequest { route };
+    let answer = controller
+        .call(Repeat::Safe, &request, |request| {
+            let mut client = controller.recovery();
+            async move { client.show_route(request).await }
+        })
+        .await?;
+    app.console.show(&answer, "muster.v1.ShowRouteResponse", || render::route::shown(&answer))?;
+    Ok(if answer.points { Exit::Ok } else { Exit::Refused })
+}
+
+async fn adopt(app: &App, route: String) -> Result<Exit, Fault> {
+    let controller = app.controller()?;
+    let request = AdoptRouteRequest { route };
+    let answer = controller
+        .call(Repeat::IfNotSent, &request, |request| {
+            let mut client = controller.recovery();
+            async move { client.adopt_route(request).await }
+        })
+        .await?;
+    app.console.show(&answer, "muster.v1.AdoptRouteResponse", || render::route::changed(&answer.before, &answer.standing))?;
+    Ok(Exit::Ok)
+}
+
+async fn point(app: &App, route: String) -> Result<Exit, Fault> {
+    let controller = app.controller()?;
+    let request = PointRouteRequest { route };
+    let answer = controller
+        .call(Repeat::IfNotSent, &request, |request| {
+            let mut client = controller.recovery();
+            async move { client.point_route(request).await }
+        })
+        .await?;
+    app.console.show(&answer, "muster.v1.PointRouteResponse", || render::route::changed(&answer.before, &answer.standing))?;
+    Ok(Exit::Ok)
 }
 
 async fn try_out(app: &App, arguments: Conform) -> Result<Exit, Fault> {

@@ -40,6 +40,7 @@ fn about(resource: &Resource) -> String {
             Some(repository_spec::Location::S3(s3)) => format!("bucket {} {}", s3.bucket, s3.endpoint).trim_end().to_owned(),
         },
         Some(Spec::Schedule(spec)) => schedule::about(spec),
+        Some(Spec::Route(spec)) => format!("{} follows {}", spec.name, spec.component),
         Some(Spec::Component(component)) => {
             let instances: Vec<&str> =
                 component.instances.iter().map(|one| if one.name.is_empty() { one.site.as_str() } else { one.name.as_str() }).collect();

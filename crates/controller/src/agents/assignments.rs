@@ -55,7 +55,7 @@ pub fn compute(
         repositories: repositories
             .filter_map(|name| match &declared.get(Kind::Repository, &name)?.spec {
                 Some(Spec::Repository(spec)) => Some(AssignedRepository { name: name.to_string(), spec: Some(spec.clone()) }),
-                Some(Spec::Site(_) | Spec::Component(_) | Spec::Schedule(_)) | None => None,
+                Some(Spec::Site(_) | Spec::Component(_) | Spec::Schedule(_) | Spec::Route(_)) | None => None,
             })
             .collect(),
         revoked_serials: revoked.iter().take(MOST_REVOKED).cloned().collect(),

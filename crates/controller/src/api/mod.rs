@@ -16,6 +16,7 @@ pub mod recovery;
 pub mod repeat;
 pub mod repository;
 pub mod roles;
+mod routes;
 pub mod schedules;
 mod sites;
 pub mod status;

@@ -76,7 +76,11 @@ impl Api {
         })();
         let (component, to) = read.map_err(status)?;
         let found = self.agents.operations.preflight(&component, to.as_ref()).await.map_err(status)?;
-        Ok(Response::new(shown(&found)))
+        let mut shown = shown(&found);
+        let routes = self.route_checks(&component).await.map_err(status)?;
+        shown.ready &= routes.iter().all(|check| check.ok);
+        shown.checks.extend(routes);
+        Ok(Response::new(shown))
     }
 }
 

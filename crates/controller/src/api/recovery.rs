@@ -6,9 +6,10 @@ use muster_wire::convert::{name_from_proto, optional_name_from_proto};
 use muster_wire::proto::v1::recovery_service_server::RecoveryService;
 use muster_wire::proto::v1::restore_request::Target;
 use muster_wire::proto::v1::{
-    AdoptRequest, AdoptResponse, BackupRequest, BackupResponse, DumpScope, FailoverRequest, FailoverResponse, FailoverSiteRequest,
-    FailoverSiteResponse, FenceRequest, FenceResponse, ManageRequest, ManageResponse, Operation, PreflightRequest, PreflightResponse,
-    RejoinRequest, RejoinResponse, RestoreRequest, RestoreResponse, RunHookRequest, RunHookResponse, SwitchoverRequest, SwitchoverResponse,
+    AdoptRequest, AdoptResponse, AdoptRouteRequest, AdoptRouteResponse, BackupRequest, BackupResponse, DumpScope, FailoverRequest,
+    FailoverResponse, FailoverSiteRequest, FailoverSiteResponse, FenceRequest, FenceResponse, ManageRequest, ManageResponse, Operation,
+    PointRouteRequest, PointRouteResponse, PreflightRequest, PreflightResponse, RejoinRequest, RejoinResponse, RestoreRequest,
+    RestoreResponse, RunHookRequest, RunHookResponse, ShowRouteRequest, ShowRouteResponse, SwitchoverRequest, SwitchoverResponse,
     SwitchoverSiteRequest, SwitchoverSiteResponse, UnfenceRequest, UnfenceResponse, VerifyRequest, VerifyResponse,
 };
 use tonic::{Request, Response, Status};
@@ -115,6 +116,22 @@ impl RecoveryService for Api {
 
     async fn rejoin(&self, request: Request<RejoinRequest>) -> Result<Response<RejoinResponse>, Status> {
         Ok(Response::new(RejoinResponse { operation: Some(self.start_move(request).await?) }))
+    }
+
+    async fn show_route(&self, request: Request<ShowRouteRequest>) -> Result<Response<ShowRouteResponse>, Status> {
+        Api::show_route(self, request.into_inner()).await.map(Response::new).map_err(status)
+    }
+
+    async fn adopt_route(&self, request: Request<AdoptRouteRequest>) -> Result<Response<AdoptRouteResponse>, Status> {
+        let caller = subject_of(&request)?;
+        let (api, message) = (self.clone(), request.into_inner());
+        self.detached("adopt route", async move { Api::adopt_route(&api, message, &caller).await }).await.map(Response::new)
+    }
+
+    async fn point_route(&self, request: Request<PointRouteRequest>) -> Result<Response<PointRouteResponse>, Status> {
+        let caller = subject_of(&request)?;
+        let (api, message) = (self.clone(), request.into_inner());
+        self.detached("point route", async move { Api::point_route(&api, message, &caller).await }).await.map(Response::new)
     }
 
     async fn adopt(&self, request: Request<AdoptRequest>) -> Result<Response<AdoptResponse>, Status> {

@@ -185,6 +185,7 @@ fn recording(about: About, rpc: &str, message: &[u8]) -> Recording {
         About::Resources if Read::request(rpc, message).is_some_and(|request| request.is("dry_run")) => Recording::Nothing,
         About::Component
         | About::Site
+        | About::Route
         | About::Operation
         | About::Agent
         | About::Operator

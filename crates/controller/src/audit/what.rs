@@ -16,6 +16,8 @@ pub enum About {
     Component,
     /// The site of the field `site`.
     Site,
+    /// The route of the field `route`.
+    Route,
     /// The operation of the field `id`.
     Operation,
     /// The agent of the field `agent`.
@@ -58,6 +60,8 @@ pub const CHANGING: &[(&str, About)] = &[
     ("/muster.v1.OperationService/Resolve", About::Operation),
     ("/muster.v1.OperationService/Retry", About::Operation),
     ("/muster.v1.RecoveryService/Adopt", About::Component),
+    ("/muster.v1.RecoveryService/AdoptRoute", About::Route),
+    ("/muster.v1.RecoveryService/PointRoute", About::Route),
     ("/muster.v1.RecoveryService/Backup", About::Component),
     ("/muster.v1.RecoveryService/Failover", About::Component),
     ("/muster.v1.RecoveryService/FailoverSite", About::Site),
@@ -92,6 +96,7 @@ pub const NOT_RECORDED: &[&str] = &[
     "/muster.v1.OperationService/Wait",
     "/muster.v1.OperationService/Watch",
     "/muster.v1.RecoveryService/Preflight",
+    "/muster.v1.RecoveryService/ShowRoute",
     "/muster.v1.RepositoryService/ListPoints",
     "/muster.v1.StatusService/Diagnose",
     "/muster.v1.StatusService/Get",
@@ -117,6 +122,7 @@ pub fn resource(about: About, request: &Read, caller: &str) -> String {
             name => format!("component/{name}"),
         },
         About::Site => format!("site/{}", request.text("site")),
+        About::Route => format!("route/{}", request.text("route")),
         About::Operation => format!("operation/{}", request.text("id")),
         About::Agent => format!("agent/{}", request.text("agent")),
         About::Operator => format!("operator/{}", request.text("name")),

@@ -100,7 +100,7 @@ async fn instances(connection: &mut Connection, component: &Name) -> Result<Vec<
     let Some(declared) = resources::get(connection, ResourceKind::Component, component).await? else { return Ok(Vec::new()) };
     let spec = match declared.spec {
         Spec::Component(spec) => spec,
-        Spec::Site(_) | Spec::Repository(_) | Spec::Schedule(_) => return Ok(Vec::new()),
+        Spec::Site(_) | Spec::Repository(_) | Spec::Schedule(_) | Spec::Route(_) => return Ok(Vec::new()),
     };
     let name =
         |instance: &muster_wire::proto::v1::InstanceSpec| if instance.name.is_empty() { &instance.site } else { &instance.name }.parse();

@@ -219,6 +219,7 @@ fn spec_json(resource: &Resource) -> Result<serde_json::Value, Fault> {
         Some(Spec::Repository(spec)) => json::to_value(spec, "muster.v1.RepositorySpec"),
         Some(Spec::Component(spec)) => json::to_value(spec, "muster.v1.ComponentSpec"),
         Some(Spec::Schedule(spec)) => json::to_value(spec, "muster.v1.ScheduleSpec"),
+        Some(Spec::Route(spec)) => json::to_value(spec, "muster.v1.RouteSpec"),
         None => Ok(serde_json::Value::Null),
     };
     // Durations out of their range were refused before.

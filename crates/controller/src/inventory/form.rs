@@ -54,7 +54,7 @@ impl Problems {
         }
     }
 
-    fn path(&mut self, field: &str, path: &str) {
+    pub(super) fn path(&mut self, field: &str, path: &str) {
         self.text(field, path);
         if !path.starts_with('/') {
             self.add(field, format!("{path:?} is no absolute path"));
@@ -84,7 +84,7 @@ pub fn identify(resource: &Resource) -> Result<(Kind, Name), Fault> {
     let shown: String = resource.name.chars().take(80).collect();
     let spec = resource.spec.as_ref().ok_or_else(|| {
         Fault::refused(ErrorKind::InvalidArgument, format!("resource {shown:?} has no spec"))
-            .hint("give it one of site, repository, component, schedule")
+            .hint("give it one of site, repository, component, schedule, route")
     })?;
     let kind = Kind::of(spec);
     let name = resource
@@ -103,6 +103,7 @@ pub fn problems(spec: &Spec) -> Vec<String> {
         Spec::Repository(repository) => check_repository(repository, &mut problems),
         Spec::Component(component) => check_component(component, &mut problems),
         Spec::Schedule(schedule) => super::schedule::check(schedule, &mut problems),
+        Spec::Route(route) => super::route::check(route, &mut problems),
     }
     problems.into_vec()
 }

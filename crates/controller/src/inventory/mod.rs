@@ -7,6 +7,7 @@ pub mod difference;
 pub mod form;
 pub mod kept;
 pub mod references;
+pub mod route;
 pub mod schedule;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -35,11 +36,13 @@ pub enum Kind {
     Component,
     /// What is done by itself at its time.
     Schedule,
+    /// A name that follows the writer.
+    Route,
 }
 
 impl Kind {
     /// All kinds, in the order in which they are listed.
-    pub const ALL: [Self; 4] = [Self::Site, Self::Repository, Self::Component, Self::Schedule];
+    pub const ALL: [Self; 5] = [Self::Site, Self::Repository, Self::Component, Self::Schedule, Self::Route];
 
     /// As it is stored and told.
     #[must_use]
@@ -49,6 +52,7 @@ impl Kind {
             Self::Repository => "repository",
             Self::Component => "component",
             Self::Schedule => "schedule",
+            Self::Route => "route",
         }
     }
 
@@ -61,6 +65,7 @@ impl Kind {
             ResourceKind::Repository => Some(Self::Repository),
             ResourceKind::Component => Some(Self::Component),
             ResourceKind::Schedule => Some(Self::Schedule),
+            ResourceKind::Route => Some(Self::Route),
         }
     }
 
@@ -72,6 +77,7 @@ impl Kind {
             Self::Repository => ResourceKind::Repository,
             Self::Component => ResourceKind::Component,
             Self::Schedule => ResourceKind::Schedule,
+            Self::Route => ResourceKind::Route,
         }
     }
 
@@ -83,6 +89,7 @@ impl Kind {
             Spec::Repository(_) => Self::Repository,
             Spec::Component(_) => Self::Component,
             Spec::Schedule(_) => Self::Schedule,
+            Spec::Route(_) => Self::Route,
         }
     }
 }
@@ -175,7 +182,7 @@ impl Declared {
     pub fn component(&self, name: &str) -> Result<&ComponentSpec, Fault> {
         match &self.find(Kind::Component, name)?.spec {
             Some(Spec::Component(spec)) => Ok(spec),
-            Some(Spec::Site(_) | Spec::Repository(_) | Spec::Schedule(_)) | None => {
+            Some(Spec::Site(_) | Spec::Repository(_) | Spec::Schedule(_) | Spec::Route(_)) | None => {
                 Err(not_found("component", name, self.names(Kind::Component)))
             }
         }
@@ -245,7 +252,7 @@ impl Declared {
 fn instances<'a>(name: &'a Name, resource: &'a Resource) -> impl Iterator<Item = DeclaredInstance<'a>> {
     let component = match &resource.spec {
         Some(Spec::Component(component)) => Some(component),
-        Some(Spec::Site(_) | Spec::Repository(_) | Spec::Schedule(_)) | None => None,
+        Some(Spec::Site(_) | Spec::Repository(_) | Spec::Schedule(_) | Spec::Route(_)) | None => None,
     };
     component.into_iter().flat_map(move |component| {
         component.instances.iter().filter_map(move |spec| {
@@ -265,7 +272,7 @@ fn instances<'a>(name: &'a Name, resource: &'a Resource) -> impl Iterator<Item =
 fn keepers(resource: &Resource) -> BTreeSet<Name> {
     match &resource.spec {
         Some(Spec::Component(component)) => component.instances.iter().filter_map(|spec| spec.agent.parse().ok()).collect(),
-        Some(Spec::Site(_) | Spec::Repository(_) | Spec::Schedule(_)) | None => BTreeSet::new(),
+        Some(Spec::Site(_) | Spec::Repository(_) | Spec::Schedule(_) | Spec::Route(_)) | None => BTreeSet::new(),
     }
 }
 

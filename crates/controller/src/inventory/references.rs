@@ -32,6 +32,7 @@ pub fn problems(declared: &Declared, sites_of_agents: &BTreeMap<Name, Name>) -> 
         }
     }
     problems.extend(super::schedule::problems(declared));
+    problems.extend(super::route::problems(declared));
     for (kind, name, resource) in declared.iter() {
         if let Some(muster_wire::proto::v1::resource::Spec::Component(spec)) = &resource.spec
             && !spec.repository.is_empty()
@@ -81,8 +82,11 @@ pub fn users(declared: &Declared, kind: Kind, name: &Name) -> Vec<String> {
                 Some(_) | None => None,
             })
             .collect(),
-        Kind::Component => super::schedule::of_component(declared, name).map(|schedule| format!("schedule {schedule}")).collect(),
-        Kind::Schedule => Vec::new(),
+        Kind::Component => {
+            let schedules = super::schedule::of_component(declared, name).map(|schedule| format!("schedule {schedule}"));
+            schedules.chain(super::route::of_component(declared, name).map(|(route, _)| format!("route {route}"))).collect()
+        }
+        Kind::Schedule | Kind::Route => Vec::new(),
     };
     users.dedup();
     users

@@ -81,7 +81,7 @@ pub fn problems(declared: &Declared) -> Vec<String> {
                         "schedule {name}: component {component} has no retention, so that a prune of it would keep everything"
                     ));
                 }
-                Some(Spec::Component(_) | Spec::Site(_) | Spec::Repository(_) | Spec::Schedule(_)) => {}
+                Some(Spec::Component(_) | Spec::Site(_) | Spec::Repository(_) | Spec::Schedule(_) | Spec::Route(_)) => {}
                 None => {
                     let near = meant(component, declared.names(Kind::Component));
                     problems.push(format!("schedule {name}: component {component:?} is not declared{near}"));
@@ -96,7 +96,7 @@ pub fn problems(declared: &Declared) -> Vec<String> {
 pub fn schedules(declared: &Declared) -> impl Iterator<Item = (&Name, &ScheduleSpec)> {
     declared.iter().filter_map(|(_, name, resource)| match &resource.spec {
         Some(Spec::Schedule(spec)) => Some((name, spec)),
-        Some(Spec::Site(_) | Spec::Repository(_) | Spec::Component(_)) | None => None,
+        Some(Spec::Site(_) | Spec::Repository(_) | Spec::Component(_) | Spec::Route(_)) | None => None,
     })
 }
 

@@ -233,7 +233,7 @@ async fn known(connection: &mut Connection) -> Result<sites::plan::Known, Fault>
     for declared in resources::list(connection, ResourceKind::Component, None, MOST_COMPONENTS).await? {
         match declared.spec {
             Spec::Component(spec) => known.components.insert(declared.name, spec),
-            Spec::Site(_) | Spec::Repository(_) | Spec::Schedule(_) => None,
+            Spec::Site(_) | Spec::Repository(_) | Spec::Schedule(_) | Spec::Route(_) => None,
         };
     }
     let sites = resources::list(connection, ResourceKind::Site, None, MOST_COMPONENTS).await?;
@@ -300,7 +300,9 @@ async fn component_spec(connection: &mut Connection, component: &Name) -> Result
     let declared = resources::get(connection, ResourceKind::Component, component).await?;
     match declared.map(|declared| declared.spec) {
         Some(Spec::Component(spec)) => Ok(spec),
-        Some(Spec::Site(_) | Spec::Repository(_) | Spec::Schedule(_)) | None => Err(no_component(connection, component).await?),
+        Some(Spec::Site(_) | Spec::Repository(_) | Spec::Schedule(_) | Spec::Route(_)) | None => {
+            Err(no_component(connection, component).await?)
+        }
     }
 }
 

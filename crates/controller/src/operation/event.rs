@@ -10,6 +10,7 @@ use crate::operation::done::Outcome;
 use crate::operation::done::hooks::Ran;
 use crate::operation::moves::change::{Change, Deed};
 use crate::operation::moves::part::Given;
+use crate::operation::moves::route::Deed as RouteDeed;
 use crate::operation::moves::task::{Approval, Chosen, Done as Moved};
 use crate::operation::sites::task::{Done as SiteDone, End};
 use crate::operation::state::{Awaited, Stands, State};
@@ -105,6 +106,24 @@ pub enum Event {
         /// What.
         approval: Approval,
     },
+    /// A move is about to change a name that follows the writer.
+    RouteBegun {
+        /// The route.
+        route: Name,
+        /// What is done to it.
+        deed: RouteDeed,
+    },
+    /// What came of it.
+    RouteEnded {
+        /// The route.
+        route: Name,
+        /// What was done to it.
+        deed: RouteDeed,
+        /// For how long resolvers may still answer what stood there before, in seconds.
+        old_ttl: u32,
+        /// Why it was not done.
+        fault: Option<Fault>,
+    },
     /// A move goes back, for this reason.
     TurnedBack(Fault),
     /// A move went back.
@@ -169,6 +188,9 @@ pub fn sentence(event: &Event, before: &State) -> String {
         Event::Changed { deed, .. } => deed.sentence(),
         Event::Chosen(chosen) => format!("{} becomes the writer, with the loss of {}: {}", chosen.candidate, chosen.loss, chosen.evidence),
         Event::Approved { by, approval } => approved(by, approval),
+        Event::RouteBegun { route, deed } => format!("route {route}: {}", deed.name()),
+        Event::RouteEnded { route, deed, fault: None, .. } => format!("route {route}: {} is done", deed.name()),
+        Event::RouteEnded { route, deed, fault: Some(fault), .. } => format!("route {route}: {} failed: {}", deed.name(), fault.message),
         Event::TurnedBack(fault) => format!("it goes back: {}", fault.message),
         Event::WentBack => "it went back".to_owned(),
         Event::Finished(done) => match &done.writer {

@@ -251,6 +251,8 @@ fn effect_of(state: &State, event: &Event) -> Option<Effect> {
         | Event::Changed { .. }
         | Event::Chosen(_)
         | Event::Approved { .. }
+        | Event::RouteBegun { .. }
+        | Event::RouteEnded { .. }
         | Event::TurnedBack(_)
         | Event::WentBack
         | Event::Finished(_)

@@ -252,12 +252,7 @@ pub fn apply(mut state: State, event: &Event, at: Timestamp) -> State {
         }
         Event::Hook(ran) => state.ran.push((**ran).clone()),
         Event::Reported(outcome) => report(&mut state, outcome, at),
-        Event::Unheard => {
-            let fault = Fault::refused(ErrorKind::Unavailable, format!("{}: agent {} never got it", state.title(), state.agent))
-                .hint("ask again where it is still wanted");
-            let phase = if state.cancel.is_some() { Phase::Cancelled } else { Phase::Failed };
-            end(&mut state, phase, Some(fault), at);
-        }
+        Event::Unheard => unheard(&mut state, at),
         Event::Lost => {
             let fault = Fault::failed(
                 ErrorKind::DataLoss,
@@ -308,12 +303,21 @@ pub fn apply(mut state: State, event: &Event, at: Timestamp) -> State {
         | Event::Changed { .. }
         | Event::Chosen(_)
         | Event::Approved { .. }
+        | Event::RouteBegun { .. }
+        | Event::RouteEnded { .. }
         | Event::TurnedBack(_)
         | Event::WentBack
         | Event::Finished(_) => apply::apply(&mut state, event, at),
         Event::Begun { .. } | Event::Aside { .. } | Event::SiteEnded(_) => sites::apply::apply(&mut state, event, at),
     }
     state
+}
+
+fn unheard(state: &mut State, at: Timestamp) {
+    let fault = Fault::refused(ErrorKind::Unavailable, format!("{}: agent {} never got it", state.title(), state.agent))
+        .hint("ask again where it is still wanted");
+    let phase = if state.cancel.is_some() { Phase::Cancelled } else { Phase::Failed };
+    end(state, phase, Some(fault), at);
 }
 
 /// An operator adds a word or a ceiling to a move.

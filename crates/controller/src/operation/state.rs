@@ -165,6 +165,8 @@ pub enum Act {
     },
     /// A move changed the record of who writes.
     Shard(moves::change::Deed),
+    /// A move changes a name that follows the writer. Not within the transaction: it is begun, carried out, and told.
+    Route(moves::route::Acted),
 }
 
 /// Where a step stands.

@@ -123,7 +123,7 @@ impl Driver {
                     });
                     Some((resource.id.clone(), Planned { name: name.clone(), spec: spec.clone(), timing: timing.ok()? }))
                 }
-                Some(Spec::Site(_) | Spec::Repository(_) | Spec::Component(_)) | None => None,
+                Some(Spec::Site(_) | Spec::Repository(_) | Spec::Component(_) | Spec::Route(_)) | None => None,
             })
             .collect();
         let still_declared = |lane: &Lane| {

@@ -34,6 +34,7 @@ pub fn kind_of(spec: &Spec) -> ResourceKind {
         Spec::Repository(_) => ResourceKind::Repository,
         Spec::Component(_) => ResourceKind::Component,
         Spec::Schedule(_) => ResourceKind::Schedule,
+        Spec::Route(_) => ResourceKind::Route,
     }
 }
 

@@ -71,7 +71,7 @@ fn an_unknown_kind_enum_value_or_key_is_told_with_the_nearest() {
     for (text, expected) in [
         (
             "kind: Componnt\nname: a\n",
-            "a.yaml:1:7: unknown kind \"Componnt\"; expected Site, Repository, Component, Schedule; did you mean \"Component\"?",
+            "a.yaml:1:7: unknown kind \"Componnt\"; expected Site, Repository, Component, Schedule, Route; did you mean \"Component\"?",
         ),
         (
             "kind: Component\nname: a\nspec:\n  priority: CRITICIAL\n",
@@ -190,7 +190,7 @@ fn kinds_are_named_as_people_name_them() {
     }
     assert_eq!(kind_from_name("repositories").unwrap(), ResourceKind::Repository);
     let fault = kind_from_name("sites2").unwrap_err();
-    assert_eq!(fault.message, "unknown kind \"sites2\"; expected Site, Repository, Component, Schedule; did you mean \"Site\"?");
+    assert_eq!(fault.message, "unknown kind \"sites2\"; expected Site, Repository, Component, Schedule, Route; did you mean \"Site\"?");
 }
 
 /// The strategies are boxed: nested ones fill a test thread's stack.

@@ -9,6 +9,7 @@ use crate::operation::event::Event;
 use crate::operation::kind::Phase;
 use crate::operation::life::{end, step};
 use crate::operation::moves::part;
+use crate::operation::moves::route::{Acted, Deed};
 use crate::operation::moves::task::{self, Approval};
 use crate::operation::state::{Act, Stands, State, Step, Work};
 
@@ -36,6 +37,20 @@ pub fn apply(state: &mut State, event: &Event, at: Timestamp) {
             begun(state);
         }
         Event::Approved { by, approval } => approve_in(state, by, approval, at),
+        Event::RouteBegun { route, deed } => {
+            let acted = Acted { route: route.clone(), deed: *deed, old_ttl: None };
+            let before = state.steps.iter().filter(|step| is_act(step, route, *deed)).count();
+            state.steps.push(step(&acted.step(before + 1), Work::Action(Act::Route(acted)), at));
+            begun(state);
+        }
+        Event::RouteEnded { route, deed, old_ttl, fault } => {
+            for step in state.steps.iter_mut().filter(|step| step.stands == Stands::Started && is_act(step, route, *deed)) {
+                step.stands = if fault.is_none() { Stands::Succeeded } else { Stands::Failed };
+                step.work = Work::Action(Act::Route(Acted { route: route.clone(), deed: *deed, old_ttl: Some(*old_ttl) }));
+                step.fault.clone_from(fault);
+                step.finished = Some(at);
+            }
+        }
         Event::TurnedBack(fault) => state.moving.back = Some(fault.clone()),
         Event::WentBack => {
             let phase = if state.cancel.is_some() { Phase::Cancelled } else { Phase::Failed };
@@ -68,6 +83,10 @@ pub fn apply(state: &mut State, event: &Event, at: Timestamp) {
         | Event::Aside { .. }
         | Event::SiteEnded(_) => {}
     }
+}
+
+fn is_act(step: &Step, route: &Name, deed: Deed) -> bool {
+    matches!(&step.work, Work::Action(Act::Route(acted)) if acted.route == *route && acted.deed == deed)
 }
 
 /// A move that did anything is under way.

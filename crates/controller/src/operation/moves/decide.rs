@@ -15,7 +15,7 @@ use crate::operation::moves::change::{Change, Deed};
 use crate::operation::moves::part::{self, Stand};
 use crate::operation::moves::task::Task;
 use crate::operation::moves::view::{Part, View};
-use crate::operation::moves::{failover, fence, manage, rejoin, switchover};
+use crate::operation::moves::{failover, fence, manage, rejoin, route, switchover};
 use crate::operation::state::{Act, Stands, State, Step, Task as Any, Work};
 
 /// What is to be done now.
@@ -23,6 +23,13 @@ use crate::operation::state::{Act, Stands, State, Step, Task as Any, Work};
 pub enum Action {
     /// Journal these in one transaction, then decide again.
     Record(Vec<Event>),
+    /// Carry this out and journal what came of it: its intent is journaled.
+    Route {
+        /// The route.
+        route: Name,
+        /// What is done to it.
+        deed: route::Deed,
+    },
     /// Nothing before this moment, or before there is news.
     Wait {
         /// What for, in words.
@@ -208,6 +215,6 @@ pub fn generation(state: &State) -> usize {
 pub fn deeds(state: &State) -> impl Iterator<Item = (&Step, &Deed)> {
     state.steps.iter().filter_map(|step| match &step.work {
         Work::Action(Act::Shard(deed)) => Some((step, deed)),
-        Work::Action(Act::MoveReign { .. }) | Work::Command { .. } | Work::Child { .. } | Work::Wait(_) => None,
+        Work::Action(Act::MoveReign { .. } | Act::Route(_)) | Work::Command { .. } | Work::Child { .. } | Work::Wait(_) => None,
     })
 }

@@ -7,8 +7,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use muster_common::fault::Fault;
+use muster_common::fault::{ErrorKind, Fault};
 use muster_common::id::ReignId;
+use muster_common::name::Name;
 use muster_common::time::Timestamp;
 use muster_failover::shard::ShardRecord;
 use muster_wire::proto::v1;
@@ -19,6 +20,8 @@ use crate::operation::driver::{Message, Steer};
 use crate::operation::event::Event;
 use crate::operation::journal::{self, Journaled};
 use crate::operation::moves::decide::{Action, decide};
+use crate::operation::moves::route::Deed;
+use crate::operation::moves::routing;
 use crate::operation::moves::view::{Part, View};
 use crate::operation::shared::{Shared, pass};
 use crate::operation::state::Work;
@@ -96,6 +99,16 @@ impl Drive {
                         return Ok(self.shared.clock.now());
                     }
                 }
+                Action::Route { route, deed } => {
+                    self.shared.hub.waits(self.journaled.state.id, &format!("route {route}: {}", deed.name()));
+                    let (old_ttl, fault) = match self.route(&view, &route, deed).await {
+                        Ok(old_ttl) => (old_ttl, None),
+                        Err(fault) => (0, Some(fault)),
+                    };
+                    pass("controller.move.routed")?;
+                    let ended = Event::RouteEnded { route, deed, old_ttl, fault };
+                    self.record(&[ended], view.record.as_ref()).await?;
+                }
                 Action::Wait { reason, until } => {
                     self.shared.hub.waits(self.journaled.state.id, &reason);
                     // Moments are told by the journal's clock, and waited for by the process's own.
@@ -104,6 +117,18 @@ impl Drive {
                 }
             }
         }
+    }
+
+    /// Carries out what is journaled as begun.
+    async fn route(&self, view: &View, route: &Name, deed: Deed) -> Result<u32, Fault> {
+        let mut read = self.shared.store.read().await?;
+        let declared = routing::declared(&mut read, route).await?;
+        drop(read);
+        let refused = |why: &str| Fault::refused(ErrorKind::FailedPrecondition, format!("route {route}: {why}")).hint("muster status");
+        let record = view.record.as_ref().ok_or_else(|| refused("no writer is known"))?;
+        let site = view.member(&record.reign.writer).and_then(|member| member.site.parse().ok());
+        let site: Name = site.ok_or_else(|| refused("the writer is no longer declared"))?;
+        routing::carry(&declared, deed, &site, &record.line()).await
     }
 
     async fn look(&mut self) -> Result<View, Fault> {
@@ -129,6 +154,7 @@ impl Drive {
             record,
             parts,
             members,
+            routes: routing::of_component(connection, &component).await?,
             rule: self.shared.store.rule(),
             adopting: self.shared.is_adopting() || self.shared.observations.later_reign(&component).is_some(),
             now: muster_service::clock::now(),

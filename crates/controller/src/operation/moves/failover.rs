@@ -16,6 +16,7 @@ use crate::operation::moves::choose::choose;
 use crate::operation::moves::decide::{Action, Next, failed, generation, idle, record, wait, waits_for};
 use crate::operation::moves::forward::{back, done, follow, forward, pledge_step, prepare, turn_back};
 use crate::operation::moves::part::{self, Stand, ago, stand};
+use crate::operation::moves::route;
 use crate::operation::moves::task::{Chosen, Done, REACH};
 use crate::operation::moves::view::View;
 
@@ -37,7 +38,9 @@ pub fn decide(view: &View, to: Option<&Name>) -> Next<Done> {
         before_the_move(view, to)?;
     }
     forward(view)?;
-    let notes = follow(view)?;
+    route::cut_over(view)?;
+    let mut notes = follow(view)?;
+    notes.extend(route::settle(view)?);
     done(view, notes)
 }
 

@@ -22,6 +22,7 @@ use crate::operation::moves::decide::{
     Action, Next, change, changed, deeds, failed, generation, give, give_up, idle, record, refused, wait, waits_for,
 };
 use crate::operation::moves::part::{self, Stand, ago, stand};
+use crate::operation::moves::route;
 use crate::operation::moves::task::{Done, REACH};
 use crate::operation::moves::view::View;
 use crate::operation::state::Stands;
@@ -248,7 +249,7 @@ fn loss(view: &View, record: &ShardRecord) -> Loss {
     }
 }
 
-/// After the promotion. Here a component's routes are cut over, before the others follow: one call between, of a step of its own.
+/// After the promotion, and the first try to cut the routes over.
 /// The others follow, each in its own time; one that cannot is named and does not hold the move up.
 ///
 /// # Errors
@@ -339,6 +340,9 @@ pub fn back(view: &View, stop: &str) -> Action {
             Ok(()) => {}
             Err(action) => return action,
         }
+    }
+    if let Err(action) = route::restore(view) {
+        return action;
     }
     Action::Record(vec![Event::WentBack])
 }

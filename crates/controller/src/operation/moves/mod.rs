@@ -22,6 +22,8 @@ pub mod manage;
 pub mod part;
 pub mod preflight;
 pub mod rejoin;
+pub mod route;
+pub mod routing;
 pub mod settle;
 pub mod start_again;
 pub mod switchover;

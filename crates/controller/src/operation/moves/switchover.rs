@@ -12,6 +12,7 @@ use crate::operation::moves::change::Change;
 use crate::operation::moves::decide::{Action, Next, answer, changed, failed, generation, give, record, refused, wait};
 use crate::operation::moves::forward::{back, done, follow, forward, pledge, pledge_step, prepare, turn_back};
 use crate::operation::moves::part::{Stand, ago, stand};
+use crate::operation::moves::route;
 use crate::operation::moves::task::Done;
 use crate::operation::moves::view::View;
 
@@ -31,7 +32,9 @@ pub fn decide(view: &View, from: &Name, to: &Name, stop_limit: Duration) -> Next
         before_the_move(view, from, to, stop_limit)?;
     }
     forward(view)?;
-    let notes = follow(view)?;
+    route::cut_over(view)?;
+    let mut notes = follow(view)?;
+    notes.extend(route::settle(view)?);
     done(view, notes)
 }
 
@@ -47,6 +50,12 @@ fn before_the_move(view: &View, from: &Name, to: &Name, stop_limit: Duration) ->
     if record.reign.writer != *from {
         let fault = Fault::refused(ErrorKind::Conflict, format!("{title}: {} writes now, not {from}", record.reign.writer));
         return Err(turn_back(fault.hint("ask again if it is still wanted")));
+    }
+    // Names are made ready while everything runs still; what cannot be changed later stops it now.
+    if record.candidate.is_none()
+        && let Err(fault) = route::lower(view)?
+    {
+        return Err(turn_back(fault));
     }
     // The candidate stands in the record before the writer stops: nobody is confirmed to start meanwhile.
     if record.candidate.is_none() {

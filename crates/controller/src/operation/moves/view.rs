@@ -32,6 +32,8 @@ pub struct View {
     pub parts: BTreeMap<String, Part>,
     /// The instances, as declared.
     pub members: Vec<Member>,
+    /// The routes that follow the component.
+    pub routes: Vec<Name>,
     /// Under which rule orders are given now.
     pub rule: Rule,
     /// This store was brought back or copied, and has not heard from every instance since.
