@@ -23,7 +23,7 @@ use crate::audit::chain::{Phase, What};
 use crate::audit::watcher::{self, Looked};
 use crate::bounds;
 use crate::config::Config;
-use crate::failover::{catching_up, questions};
+use crate::failover::{catching_up, questions, readiness};
 use crate::findings::look;
 use crate::operation::watch::WatchUpdate;
 use crate::own_backup::keeper;
@@ -74,6 +74,7 @@ impl Background {
         gate.spawn_vital("resends", span(), resends(api.clone()));
         gate.spawn_vital("schedules", span(), driver::run(api.agents.clone()));
         gate.spawn_vital("catching up", span(), catching_up::run(api.agents.clone()));
+        gate.spawn_vital("readiness", span(), readiness::run(api.clone()));
         gate.spawn_vital("questions", span(), questions::run(api.agents.clone()));
         gate.spawn_vital("own backups", span(), own_backups(api.clone()));
         gate.spawn_vital("bounds", span(), bounds::run(api.clone()));

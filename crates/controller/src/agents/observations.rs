@@ -17,6 +17,9 @@ use tokio::sync::watch;
 /// The most conditions, details and kept directories that one look may tell; the rest is left out.
 const MOST_LISTED: usize = 100;
 
+/// What a move of a component lacks: what was seen, and what would lift it.
+pub type Lacks = Vec<(String, String)>;
+
 /// What is known of one instance.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Seen {
@@ -53,13 +56,21 @@ pub struct Observations {
     shared: Arc<Mutex<BTreeMap<InstanceName, Seen>>>,
     kept: Arc<Mutex<BTreeMap<InstanceName, Reported>>>,
     later: Arc<Mutex<BTreeMap<Name, Refusal>>>,
+    missing: Arc<Mutex<BTreeMap<Name, Lacks>>>,
     turned: Arc<Mutex<BTreeSet<Name>>>,
     changes: watch::Sender<u64>,
 }
 
 impl Default for Observations {
     fn default() -> Self {
-        Self { shared: Arc::default(), kept: Arc::default(), later: Arc::default(), turned: Arc::default(), changes: watch::Sender::new(0) }
+        Self {
+            shared: Arc::default(),
+            kept: Arc::default(),
+            later: Arc::default(),
+            missing: Arc::default(),
+            turned: Arc::default(),
+            changes: watch::Sender::new(0),
+        }
     }
 }
 
@@ -138,6 +149,21 @@ impl Observations {
         };
     }
 
+    /// What a move of a component lacked when it was evaluated last: what was seen, and what would lift it.
+    #[must_use]
+    pub fn missing(&self, component: &Name) -> Lacks {
+        self.missing.lock().unwrap_or_else(PoisonError::into_inner).get(component).cloned().unwrap_or_default()
+    }
+
+    /// See [`Observations::missing`].
+    pub fn set_missing(&self, component: &Name, missing: Lacks) {
+        let mut all = self.missing.lock().unwrap_or_else(PoisonError::into_inner);
+        match missing.is_empty() {
+            true => all.remove(component),
+            false => all.insert(component.clone(), missing),
+        };
+    }
+
     /// The instances whose keepers ask whether they may start again, by their last reports.
     #[must_use]
     pub fn asking(&self) -> BTreeMap<InstanceName, Question> {
@@ -151,6 +177,7 @@ impl Observations {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner).retain(|instance, _| declared.contains(instance));
         let components: BTreeSet<&Name> = declared.iter().map(|instance| &instance.component).collect();
         self.later.lock().unwrap_or_else(PoisonError::into_inner).retain(|component, _| components.contains(component));
+        self.missing.lock().unwrap_or_else(PoisonError::into_inner).retain(|component, _| components.contains(component));
         self.changes.send_modify(|number| *number += 1);
     }
 

@@ -78,7 +78,7 @@ impl Api {
         let found = self.agents.operations.preflight(&component, to.as_ref()).await.map_err(status)?;
         let mut shown = shown(&found);
         let routes = self.route_checks(&component).await.map_err(status)?;
-        shown.ready &= routes.iter().all(|check| check.ok);
+        shown.ready &= routes.iter().all(|check| check.ok || !check.blocks);
         shown.checks.extend(routes);
         Ok(Response::new(shown))
     }

@@ -105,8 +105,11 @@ impl Api {
         Ok(PointRouteResponse { before: told(&changed).0, standing: told(&restored).1 })
     }
 
-    /// Whether the names that follow a component could be changed now.
-    pub(super) async fn route_checks(&self, component: &Name) -> Result<Vec<PreflightCheck>, Fault> {
+    /// Whether the names that follow a component could be changed now, and point at its writer.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn route_checks(&self, component: &Name) -> Result<Vec<PreflightCheck>, Fault> {
         let declared = self.agents.assigner.declared();
         let mut read = self.agents.store.read().await?;
         let record = shards::get(&mut read, component).await?.record;
@@ -128,8 +131,24 @@ impl Api {
                 age: Some(duration_to_proto(std::time::Duration::ZERO)),
                 lifted_by: looked.err().map(|fault| fault.hint).unwrap_or_default(),
             });
+            checks.extend(self.points_elsewhere(component, name, &route, &record).await);
         }
         Ok(checks)
+    }
+
+    /// That a name does not point at the writer's site for some authoritative server. It stops no move.
+    async fn points_elsewhere(&self, component: &Name, name: &Name, route: &Route, record: &ShardRecord) -> Option<PreflightCheck> {
+        let declared = self.agents.assigner.declared();
+        let site = declared.instances_of(component).find(|instance| instance.name.instance == record.reign.writer)?.site;
+        let judged = route.look(&site).await.ok()?;
+        let other = judged.blocking.first()?;
+        Some(PreflightCheck {
+            name: format!("route {name} points"),
+            evidence: format!("{} should point at {site}: {other}", route.name),
+            age: Some(duration_to_proto(std::time::Duration::ZERO)),
+            lifted_by: format!("muster route point {name}"),
+            ..PreflightCheck::default()
+        })
     }
 }
 

@@ -2,4 +2,5 @@
 
 pub mod catching_up;
 pub mod questions;
+pub mod readiness;
 pub mod shards;

@@ -131,6 +131,9 @@ impl Judges {
         if let Some((evidence, lifted_by)) = &component.later_reign {
             holds(Rule::LaterReign, evidence.clone(), lifted_by.clone());
         }
+        for (evidence, lifted_by) in &component.missing {
+            holds(Rule::NotReady, evidence.clone(), format!("{lifted_by}; all checks: muster preflight {name}"));
+        }
         if let Some(point) = component.stored.newest.as_ref().filter(|point| point.damaged_pages > 0) {
             let told = format!("point {} has {} damaged pages", short(&point.id), point.damaged_pages);
             holds(Rule::DamagedPages, told, format!("`muster points {name}`; restore an older one beside and compare"));

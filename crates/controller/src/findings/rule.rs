@@ -31,6 +31,8 @@ pub enum Rule {
     Paused,
     /// Keepers report a later reign than this controller knows, and it is not believed yet.
     LaterReign,
+    /// A planned move of a kept component would be refused now, or a name that follows it points elsewhere.
+    NotReady,
     /// The newest recovery point has pages that were damaged in the database already.
     DamagedPages,
     /// A component with an RTO objective was never restored as a whole or verified: nobody knows how long it takes.

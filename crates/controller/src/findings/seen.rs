@@ -139,6 +139,7 @@ mod tests {
             declared: Timestamp(0),
             paused: None,
             later_reign: None,
+            missing: Vec::new(),
             has_repository: true,
             has_one_writer: true,
             stored: Stored::default(),

@@ -96,6 +96,15 @@ pub const TABLE: [About; RULES] = [
         "let its agents connect; where a machine is off: `muster adopt NAME --off INSTANCE`",
     ),
     line(
+        Rule::NotReady,
+        "NotReady",
+        Warning,
+        (60, 0),
+        Needs::Nothing,
+        "A planned move of a kept component would be refused now, or a name that follows it points elsewhere. Evaluated each minute.",
+        "`muster preflight NAME`",
+    ),
+    line(
         Rule::DamagedPages,
         "DamagedPages",
         Critical,

@@ -78,6 +78,8 @@ pub struct Component {
     pub paused: Option<(Timestamp, String)>,
     /// Why a later reign that its keepers report is not believed yet, and what would lift that.
     pub later_reign: Option<(String, String)>,
+    /// What a move of it lacks now: what was seen, and what would lift it.
+    pub missing: Vec<(String, String)>,
     /// Whether its points go anywhere.
     pub has_repository: bool,
     /// Whether one instance alone may take writes.

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
 use muster_common::name::Name;
@@ -58,16 +59,18 @@ pub struct Agent {
     file: Option<PathBuf>,
     disk: Arc<Mutex<Disk>>,
     manner: Arc<Mutex<Manner>>,
+    /// Commands that came while it was deaf.
+    pub unheard: Arc<AtomicU32>,
 }
 
 impl Agent {
     pub fn new(text: &str) -> Self {
-        Self { name: name(text), file: None, disk: Arc::default(), manner: Arc::default() }
+        Self { name: name(text), file: None, disk: Arc::default(), manner: Arc::default(), unheard: Arc::default() }
     }
 
     pub fn on_file(text: &str, file: PathBuf) -> Self {
         let disk = std::fs::read(&file).map_or_else(|_| Disk::default(), |bytes| serde_json::from_slice(&bytes).unwrap());
-        Self { name: name(text), file: Some(file), disk: Arc::new(Mutex::new(disk)), manner: Arc::default() }
+        Self { name: name(text), file: Some(file), disk: Arc::new(Mutex::new(disk)), manner: Arc::default(), unheard: Arc::default() }
     }
 
     pub fn disk(&self) -> Disk {
@@ -155,7 +158,11 @@ impl Agent {
     }
 
     async fn take_on(&self, operations: &Operations, command: Command, store_id: &str) {
-        if self.manner().deaf || !self.obeys(command.term) {
+        if self.manner().deaf {
+            self.unheard.fetch_add(1, Ordering::SeqCst);
+            return;
+        }
+        if !self.obeys(command.term) {
             return;
         }
         let id = command.id.clone();

@@ -1,5 +1,6 @@
 //! Outcomes that are not known, news that is told twice, late or in another order, and agents that forget.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use muster_common::fault::ErrorKind;
@@ -126,6 +127,7 @@ async fn a_command_that_never_arrived_is_sent_again_until_it_does() {
     let session = agent.connect(&controller);
     let accepted = controller.operations.start(asked(backup(Some("istanbul")))).await.unwrap();
     controller.reaches(&accepted.id, OperationState::Running).await;
+    until("the command is lost on the way", async || (agent.unheard.load(Ordering::SeqCst) > 0).then_some(())).await;
     session.cut(&agent, &controller).await;
     agent.behave(Manner::default());
     // The first session's Hello may come after the command was sent, which is then sent once more in it.

@@ -47,6 +47,7 @@ fn good() -> World {
         declared: ago(86_400),
         paused: None,
         later_reign: None,
+        missing: Vec::new(),
         has_repository: true,
         has_one_writer: true,
         stored: Stored {
@@ -121,6 +122,8 @@ fn restores_backups_and_damage_are_judged_against_what_is_stored() {
     assert_eq!(of_component(|c| c.stored.measured_rto = None), ["RtoNotMeasured component/orders-db"]);
     let failed = |c: &mut Component| c.stored.failed_backup = Some(("cd".repeat(16).parse().unwrap(), ago(60), "the disk is full".into()));
     assert_eq!(of_component(failed), ["BackupFailed component/orders-db"]);
+    assert_eq!(of_component(|c| c.missing.push(("ankara is behind".into(), "a look".into()))), ["NotReady component/orders-db"]);
+    assert_eq!(of_component(|c| c.later_reign = Some(("a later one".into(), "its agent".into()))), ["LaterReign component/orders-db"]);
     assert_eq!(of_component(|c| c.stored.newest.as_mut().unwrap().damaged_pages = 2), ["DamagedPages component/orders-db"]);
 }
 

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use muster_testbed::account::RunAs;
+use muster_testbed::dns::{KEY, NameServer, SECRET, ZONE, bind, key_file};
 use muster_testbed::eventually::until;
 use muster_testbed::failpoints::Failpoints;
 use muster_testbed::orders::Orders;
@@ -26,12 +27,18 @@ pub async fn run(world: &World, sites: &TwoSites, report: &mut Report) -> Result
     let ankara = Postgres::standby_of(world, "ankara-shop", &istanbul).await?;
     sites.postgres_pair(SHOP, &istanbul, &ankara).await?;
     sites.operator.shows(&["manage", SHOP, "--writer", "istanbul"]).await?;
-    report.add("a second database with a standby at the other site, under Muster's keeping", began, String::new());
+    let _names = named(world, sites).await?;
+    report.add(
+        "a second database with a standby at the other site and a name in a real BIND, under Muster's keeping",
+        began,
+        String::new(),
+    );
 
     let began = Instant::now();
     let orders = Orders::start(DATABASE, &istanbul, &[&istanbul, &ankara]).await?;
     orders.more(200, SOON).await?;
     sites.operator.shows(&["switchover", SHOP, "--to", "ankara", "--yes"]).await?;
+    sites.operator.shows(&["route", "show", "orders"]).await?;
     orders.more(200, SOON).await?;
     let ledger = orders.stop().await?;
     ensure!(ledger.writers() == [istanbul.name(), ankara.name()], "two wrote at once: {:?}", ledger.writers());
@@ -40,6 +47,22 @@ pub async fn run(world: &World, sites: &TwoSites, report: &mut Report) -> Result
     let figures = format!("{} orders, none lost, clients waited {:.2} s", ledger.orders.len(), ledger.outage().as_secs_f64());
     report.add("the writer moved as planned, under clients at both sites", began, figures);
     disaster(world, sites, &ankara, &istanbul, report).await
+}
+
+/// The name that clients go by, in a real name server: it follows the writer.
+async fn named(world: &World, sites: &TwoSites) -> Result<NameServer> {
+    let names = bind::Primary::new("bind").start(world).await?;
+    let key = key_file(world, "mover.key", KEY, SECRET, "hmac-sha256")?.display().to_string();
+    let server = names.address();
+    let text = format!(
+        "kind: Route\nname: orders\nspec:\n  component: {SHOP}\n  name: orders.{ZONE}\n  zone: {ZONE}\n  targets:\n  \
+         - {{site: istanbul, addresses: [10.0.0.1]}}\n  - {{site: ankara, addresses: [10.0.0.2]}}\n  ttl: 2s\n  movingTtl: 1s\n  \
+         servers: [\"{server}\"]\n  dns: {{server: \"{server}\", tsigKeyFile: {key}}}\n"
+    );
+    let file = world.file("route.yaml", &text, RunAs::Caller, 0o600)?.display().to_string();
+    sites.operator.shows(&["apply", "-f", &file]).await?;
+    sites.operator.shows(&["route", "adopt", "orders"]).await?;
+    Ok(names)
 }
 
 /// Ankara writes and dies; Istanbul takes over.
@@ -52,6 +75,7 @@ async fn disaster(world: &World, sites: &TwoSites, dying: &Postgres, other: &Pos
     sites.ankara.boot()?;
     println!("\n$ muster failover {SHOP} --to istanbul --word ankara=off --accept-loss unknown");
     sites.operator.shows(&["failover", SHOP, "--to", "istanbul", "--word", "ankara=off", "--accept-loss", "unknown", "--yes"]).await?;
+    sites.operator.shows(&["route", "show", "orders"]).await?;
     orders.more(200, SOON).await?;
     report.add("a site died, and one command moved the writer", began, String::new());
 
