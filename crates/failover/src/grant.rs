@@ -202,16 +202,22 @@ fn check_word(control: &Control, here: &Here, claim: &Claim, instance: &Name, wo
     Ok(())
 }
 
-/// The candidate holds all that a receipt tells of and all that was seen after the proofs.
+/// The candidate holds all that was seen after the proofs, and all that a receipt tells of or all but what the claim says is lost: a writer that
+/// crashed ends with log that nobody streamed, and an operator may go on without it.
 fn check_position(look: &Look, claim: &Claim) -> Result<(), Refusal> {
     let Some(own) = &look.position else {
         return Err(Refusal::new(Check::Position, "its own position cannot be read", "a server that answers"));
     };
-    let told = claim.proofs.iter().filter_map(|(name, proof)| match proof {
-        Proof::Receipt(signed) => Some((name, &signed.receipt.position)),
-        Proof::External(_) | Proof::Word(_) | Proof::ExpiredLease(_) => None,
-    });
-    match told.chain(&claim.held).find(|(_, position)| !own.covers(position)) {
+    let receipt = |name: &Name| match claim.proofs.get(name) {
+        Some(Proof::Receipt(signed)) => Some(&signed.receipt.position),
+        Some(Proof::External(_) | Proof::Word(_) | Proof::ExpiredLease(_)) | None => None,
+    };
+    // Of a line that parted nothing is bounded. A later timeline may lie no byte ahead: who loses nothing holds that too.
+    let is_lost =
+        |position: &Position| own.bytes_to(position).is_some_and(|bytes| claim.loss.bytes.is_none_or(|lost| lost > 0 && bytes <= lost));
+    let told = claim.proofs.keys().filter_map(|name| Some((name, receipt(name)?)));
+    let is_behind = |name: &Name, position: &Position| !(own.covers(position) || receipt(name).is_some() && is_lost(position));
+    match told.chain(&claim.held).find(|(name, position)| is_behind(name, position)) {
         Some((name, position)) => Err(Refusal::new(
             Check::Position,
             format!("it is at {own}, {name} holds {position}"),

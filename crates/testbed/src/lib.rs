@@ -22,6 +22,7 @@ pub mod orders;
 pub mod port;
 pub mod postgres;
 pub mod process;
+pub mod roaming;
 pub mod s3;
 pub mod scenario;
 pub mod simulated;

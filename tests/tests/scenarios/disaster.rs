@@ -87,6 +87,41 @@ fn a_site_that_dies_is_replaced_by_a_word_and_is_refused_and_follows_when_it_com
 }
 
 #[test]
+fn a_writer_that_crashed_with_log_that_nobody_streamed_is_replaced_within_the_approved_loss_and_rewound() {
+    scenario(async |world| {
+        let (sites, istanbul, ankara) = managed(&world).await?;
+        istanbul.execute("postgres", "create table kept as select 1 as n").await?;
+        let there = "select count(*) from pg_class where relname = 'kept'";
+        until("the follower to have it", SOON, async || Ok(ankara.value("postgres", there).await? == "1")).await?;
+        // The sender of its log hangs, and what is written from then on stays alone.
+        let sender = istanbul.value("postgres", "select pid from pg_stat_replication").await?;
+        world.run(RunAs::Caller, "/bin/kill", &["-STOP", &sender], SOON).await?.success()?;
+        istanbul.execute("postgres", "insert into kept select generate_series(2, 1000)").await?;
+        istanbul.stop(Stop::Kill).await?;
+
+        // Nothing was approved: it waits for that, and the word is what it says. Then it goes on.
+        let failover = ["failover", SHOP, "--to", "ankara", "--yes"];
+        let asking = sites.operator.starts("failover", &failover)?;
+        let mut waits = String::new();
+        until("the failover to wait for an approval", SOON, async || {
+            waits = sites.operator.says(&["ops", "-o", "json"]).await?;
+            Ok(waits.contains("muster approve"))
+        })
+        .await?;
+        let id = waits.split("muster approve ").nth(1).and_then(|rest| rest.split(' ').next()).context("the operation's id")?.to_owned();
+        sites.operator.says(&["approve", &id, "--accept-loss", "unknown", "--yes"]).await?;
+        let status = asking.ended(SOON).await?;
+        ensure!(status.success(), "the failover ended with {status}: {}", asking.written()?);
+        ensure!(ankara.value("postgres", "select count(*) from kept").await? == "1", "what the follower held");
+        ankara.execute("postgres", "insert into kept values (2)").await?;
+        until("the old writer to be rewound and to follow", SOON, async || {
+            Ok(istanbul.value("postgres", "select count(*) from kept").await.is_ok_and(|count| count == "2"))
+        })
+        .await
+    });
+}
+
+#[test]
 fn a_writer_whose_machine_restarted_takes_writes_again_by_itself_once_every_other_agent_answers() {
     scenario(async |world| {
         let (sites, istanbul, _ankara) = managed(&world).await?;

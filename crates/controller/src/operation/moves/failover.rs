@@ -22,8 +22,9 @@ use crate::operation::moves::view::View;
 
 /// How long a stopped writer waits before it asks to come back.
 const STOP_LIMIT: Duration = Duration::from_secs(30 * 60);
-/// How long the candidate may replay what a stopped writer left before what is missing counts as lost.
-const CATCH_UP: Duration = Duration::from_secs(10);
+/// How long after the writer's stop what the candidate lacks counts as lost. A server that is shut down in order has sent everything before it ends;
+/// what is waited for is the candidate's next looks, one a second.
+const CATCH_UP: Duration = Duration::from_secs(2);
 /// How long after its acceptance a candidate is waited for.
 const CHOOSE: Duration = Duration::from_secs(30);
 /// Between two looks.

@@ -236,15 +236,16 @@ fn held(view: &View, record: &ShardRecord, candidate: &Name) -> BTreeMap<Name, P
     others.filter_map(|member| Some((member.name.clone(), member.fresh()?.clone()))).collect()
 }
 
-/// Nothing where every proof is a receipt: the promoting agent is at or above each of them, or it refuses.
+/// What was approved of the candidate when it was chosen. Of a planned move nothing, where every proof is a receipt: the promoting agent is at
+/// or above each of them, or it refuses.
 fn loss(view: &View, record: &ShardRecord) -> Loss {
     let by_receipts = match &record.phase {
         Phase::Owed { proofs, .. } => proofs.values().all(|proof| matches!(proof, Proof::Receipt(_))),
         Phase::Steady => false,
     };
     match &view.moving().chosen {
-        _ if by_receipts => Loss::NONE,
         Some(chosen) => chosen.loss,
+        None if by_receipts => Loss::NONE,
         None => Loss::UNKNOWN,
     }
 }

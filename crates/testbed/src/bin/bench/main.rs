@@ -4,13 +4,14 @@
 use std::process::ExitCode;
 
 mod control_plane;
+mod failover;
 mod figures;
 mod peers;
 mod postgres_backup;
 mod setting;
 
 /// All benchmarks by name.
-const NAMES: [&str; 2] = ["control-plane", "postgres-backup"];
+const NAMES: [&str; 3] = ["control-plane", "failover", "postgres-backup"];
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -35,6 +36,9 @@ async fn run(asked: &[String]) -> anyhow::Result<()> {
     let wanted = |name: &str| asked.is_empty() || asked.iter().any(|asked| asked == name);
     if wanted("control-plane") {
         control_plane::run().await?;
+    }
+    if wanted("failover") {
+        failover::run().await?;
     }
     if wanted("postgres-backup") {
         postgres_backup::run().await?;
